@@ -1,0 +1,1 @@
+"""Removes motion blur from video files and live cameras."""
