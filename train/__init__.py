@@ -1,0 +1,1 @@
+"""Training of the deblurring networks; run as `python -m train` from a checkout."""

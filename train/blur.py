@@ -1,0 +1,236 @@
+"""Blurred pictures from sharp ones, whole batches at once, on the device that trains.
+
+A camera integrates light while it and the world move. Here a trajectory of poses stands for the
+motion, the sharp picture is warped to every pose, and the warped pictures are averaged in linear
+light. Noise and JPEG come after the integration, as in a camera.
+
+Pictures are float RGB in [0, 1], shape (N, 3, H, W); randomness comes from the generator given,
+so that a sample depends on its seed alone.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+MARGIN = 40
+"""Pixels around a crop that motion may bring into view."""
+
+
+def uniform(generator: Generator, low: float, high: float, *shape: int) -> Tensor:
+    """Uniform random numbers on the generator's device."""
+    random = torch.rand(*shape, generator=generator, device=generator.device)
+    return random * (high - low) + low
+
+
+def trajectories(count: int, frames: int, *, extent: float, generator: Generator) -> Tensor:
+    """Camera shake: poses (count, frames, 4) as x, y in pixels, angle in radians, and log zoom.
+
+    A smooth path (a cubic in time) plus a random walk with inertia, scaled to an extent between 0
+    and `extent` pixels. The middle pose is the identity: it is the moment that the sharp picture
+    shows. A tenth of the paths do not move at all, so that sharp pictures pass unharmed.
+    """
+    device = generator.device
+    time = torch.linspace(-1.0, 1.0, frames, device=device)
+    powers = torch.stack([time, time**2, time**3], dim=-1)  # (frames, 3)
+    strength = torch.tensor([1.0, 0.6, 0.4], device=device)[:, None]  # mostly straight
+    weights = uniform(generator, -1, 1, count, 3, 4) * strength
+    smooth = torch.einsum("fp,npd->nfd", powers, weights)
+    push = torch.randn(count, frames, 4, generator=generator, device=device)
+    walk = push.cumsum(dim=1).cumsum(dim=1) / frames**1.5
+    poses = smooth + uniform(generator, 0, 1, count, 1, 1) ** 2 * walk
+    poses = poses - poses[:, frames // 2 : frames // 2 + 1]
+
+    # Half of the paths are short, the rest reach up to `extent`: GoPro's blur is often 40 px long.
+    length = uniform(generator, 0, 1, count)
+    long = uniform(generator, 0, 1, count) < 0.5
+    still = uniform(generator, 0, 1, count) < 0.1
+    length = torch.where(long, length * extent, length * extent / 3)
+    length = torch.where(still, torch.zeros_like(length), length)
+    span = (poses[..., :2].amax(dim=1) - poses[..., :2].amin(dim=1)).norm(dim=-1).clamp_min(1e-6)
+    turning = (~still) * (uniform(generator, 0, 1, count) < 0.5)
+    scale = torch.stack(
+        [
+            length / span,
+            length / span,
+            turning * math.radians(2.5) * uniform(generator, 0, 1, count),
+            turning * 0.02 * uniform(generator, 0, 1, count),
+        ],
+        dim=-1,
+    )
+    peaks = poses[..., 2:].abs().amax(dim=1, keepdim=True).clamp_min(1e-6)
+    poses = torch.cat([poses[..., :2], poses[..., 2:] / peaks], dim=-1)
+    return poses * scale[:, None, :]
+
+
+def warp(pictures: Tensor, poses: Tensor, size: int) -> Tensor:
+    """See each picture from each pose: (N, C, P, P), (N, T, 4) -> (N, C, T, size, size).
+
+    The result is the picture's centre; what moves in from beyond the picture repeats its edge.
+    """
+    count, channels, side, _ = pictures.shape
+    frames = poses.shape[1]
+    x, y, angle, zoom = poses.unbind(dim=-1)
+    cos, sin = torch.cos(angle) * zoom.exp(), torch.sin(angle) * zoom.exp()
+    ratio = size / side  # the crop's share of the picture, in the sampler's [-1, 1] coordinates
+    rows = [cos * ratio, -sin * ratio, 2 * x / side, sin * ratio, cos * ratio, 2 * y / side]
+    theta = torch.stack(rows, dim=-1).view(count * frames, 2, 3)
+    grid = F.affine_grid(theta, [count * frames, channels, size, size], align_corners=False)
+    grid = grid.view(count, frames * size, size, 2)  # one tall picture, so that none is copied
+    seen = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    return seen.view(count, channels, frames, size, size)
+
+
+def integrate(
+    pictures: Tensor, size: int, *, frames: int, extent: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Blurred and sharp crops from sharp pictures (N, 3, size + 2 * MARGIN, same).
+
+    In half of the samples a second layer, cut from another picture of the batch by a smooth
+    random mask, moves on its own in front.
+    """
+    count = len(pictures)
+    gamma = _gammas(count, generator)
+    light = _brighten(pictures**gamma, generator)
+    poses = trajectories(count, frames, extent=extent, generator=generator)
+    scene = warp(light, poses, size)
+    layered = count // 2
+    if layered:
+        mask = _blobs(layered, pictures.shape[-1], generator)
+        front = torch.cat([light.roll(1, dims=0)[:layered] * mask, mask], dim=1)
+        own = trajectories(layered, frames, extent=extent, generator=generator)
+        moved = warp(front, own, size)
+        scene[:layered] = moved[:, :3] + scene[:layered] * (1 - moved[:, 3:])
+    blurred = scene.mean(dim=2)
+    sharp = scene[:, :, frames // 2]
+    return _to_display(blurred, gamma), _to_display(sharp, gamma)
+
+
+def average(frames: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Blurred and sharp pictures from high-rate frames (N, T, 3, H, W), T odd.
+
+    The GoPro way: the mean over the exposure in linear light against its middle frame.
+    """
+    gamma = _gammas(len(frames), generator)
+    blurred = (frames ** gamma[:, None]).mean(dim=1)
+    return _to_display(blurred, gamma), frames[:, frames.shape[1] // 2]
+
+
+def degrade(blurred: Tensor, generator: Generator) -> Tensor:
+    """Add sensor noise, JPEG in half of the pictures, and rounding to 8 bits."""
+    count = len(blurred)
+    sigma = uniform(generator, 0, 0.015, count, 1, 1, 1)
+    sigma = sigma * (uniform(generator, 0, 1, count, 1, 1, 1) < 0.7)
+    noise = torch.randn(blurred.shape, generator=generator, device=generator.device)
+    noisy = (blurred + sigma * noise).clamp(0, 1)
+    chosen = (uniform(generator, 0, 1, count) < 0.5).nonzero()[:, 0]
+    if len(chosen):
+        quality = uniform(generator, 60, 95, len(chosen))
+        shift = [int(s) for s in uniform(generator, 0, 8, 2)]  # blocks seldom start at the crop
+        rolled = noisy[chosen].roll(shift, dims=(2, 3))
+        noisy[chosen] = jpeg(rolled, quality).roll([-s for s in shift], dims=(2, 3))
+    return (noisy * 255).round() / 255
+
+
+def jpeg(pictures: Tensor, quality: Tensor) -> Tensor:
+    """The loss of baseline JPEG with 4:2:0 chroma, quality (N,) in 1..100.
+
+    ITU-T T.81: colour transform, 8x8 DCT, quantisation by the tables of its Annex K scaled as
+    libjpeg does, and back. H and W must be multiples of 16.
+    """
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality) / 100
+    to_ycc = _YCC.to(pictures)
+    ycc = torch.einsum("ij,njhw->nihw", to_ycc, pictures * 255)
+    luma = _quantise(ycc[:, :1] - 128, _LUMA.to(pictures), scale)
+    chroma = _quantise(F.avg_pool2d(ycc[:, 1:], 2), _CHROMA.to(pictures), scale)
+    chroma = F.interpolate(chroma, scale_factor=2.0, mode="bilinear", align_corners=False)
+    back = torch.linalg.inv(_YCC).to(pictures)
+    decoded = torch.einsum("ij,njhw->nihw", back, torch.cat([luma + 128, chroma], dim=1))
+    return (decoded / 255).clamp(0, 1)
+
+
+def _quantise(planes: Tensor, table: Tensor, scale: Tensor) -> Tensor:
+    """Round the 8x8 DCT of planes (N, C, H, W) to multiples of the scaled table."""
+    count, channels, height, width = planes.shape
+    dct = _dct().to(planes)
+    blocks = planes.view(count, channels, height // 8, 8, width // 8, 8)
+    spectrum = torch.einsum("ij,nchjwk,lk->nchiwl", dct, blocks, dct)
+    step = (table * scale[:, None, None]).round().clamp(1, 255)[:, None, None, :, None, :]
+    spectrum = (spectrum / step).round() * step
+    return torch.einsum("ij,nchiwl,lk->nchjwk", dct, spectrum, dct).reshape(planes.shape)
+
+
+@cache
+def _dct() -> Tensor:
+    """The orthonormal 8-point DCT-II, one basis function a row."""
+    k, n = torch.arange(8.0)[:, None], torch.arange(8.0)[None]
+    rows = torch.cos(math.pi / 8 * (n + 0.5) * k) / 2
+    rows[0] /= math.sqrt(2)
+    return rows
+
+
+def _gammas(count: int, generator: Generator) -> Tensor:
+    """Response curves, (count, 1, 1, 1): around 2.2; a fifth average the encoded values.
+
+    The official GoPro `blur/` set was averaged without a curve, `blur_gamma/` with 2.2.
+    """
+    curve = uniform(generator, 1.8, 2.4, count)
+    straight = uniform(generator, 0, 1, count) < 0.2
+    return torch.where(straight, torch.ones_like(curve), curve).view(count, 1, 1, 1)
+
+
+def _to_display(light: Tensor, gamma: Tensor) -> Tensor:
+    return light.clamp(1e-6, 1) ** (1 / gamma)
+
+
+def _brighten(light: Tensor, generator: Generator) -> Tensor:
+    """Give clipped highlights back the light that the sensor cut off, in a third of the batch.
+
+    Moving lamps draw bright streaks; an average of clipped values would draw grey ones.
+    """
+    count = len(light)
+    gain = uniform(generator, 0, 4, count, 1, 1, 1)
+    gain = gain * (uniform(generator, 0, 1, count, 1, 1, 1) < 0.33)
+    return light * (1 + gain * ((light - 0.8) / 0.2).clamp(0, 1))
+
+
+def _blobs(count: int, side: int, generator: Generator) -> Tensor:
+    """Smooth random masks (count, 1, side, side) with soft edges, covering about a third."""
+    cells = int(uniform(generator, 3, 9, 1).item())
+    noise = torch.randn(count, 1, cells, cells, generator=generator, device=generator.device)
+    field = F.interpolate(noise, size=(side, side), mode="bicubic", align_corners=False)
+    return ((field - 0.35) * 12).clamp(0, 1)
+
+
+_YCC = torch.tensor(
+    [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
+)
+"""RGB to YCbCr of JFIF (ITU-T T.871), chroma around 0."""
+
+_LUMA = torch.tensor(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    dtype=torch.float32,
+)
+_CHROMA = torch.tensor(
+    [
+        [17, 18, 24, 47, 99, 99, 99, 99],
+        [18, 21, 26, 66, 99, 99, 99, 99],
+        [24, 26, 56, 99, 99, 99, 99, 99],
+        [47, 66, 99, 99, 99, 99, 99, 99],
+        *[[99] * 8] * 4,
+    ],
+    dtype=torch.float32,
+)

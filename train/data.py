@@ -1,0 +1,247 @@
+"""Training samples: pictures held in memory, batches that depend on the seed and the step alone.
+
+Because a batch is a pure function of (seed, step), a resumed run needs no saved random state and
+continues exactly.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Generator, Tensor
+
+from train import blur
+from train.config import TrainConfig
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+POOL_STEPS = 32
+"""Steps that a synthetic sample stays in the pool, where samples are used more than once."""
+_EXPOSURES = (7, 9, 11, 13, 15)
+"""Frames in the average of a high-rate sample."""
+_SUBFRAMES = (11, 13, 15, 17)
+"""Poses in the trajectory of a synthetic sample."""
+
+
+def find_pictures(folder: Path) -> list[Path]:
+    """All pictures below `folder`, in order of their names.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or it holds no pictures.
+    """
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise FileNotFoundError(f"no pictures in {folder}")
+    return found
+
+
+def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
+    """(blurred, sharp) files below `folder`: plain blur/ and sharp/, or GoPro's */SEQ/blur/.
+
+    Raises:
+        FileNotFoundError: there are none, or a blurred picture has no sharp twin.
+    """
+    pairs = []
+    for place in sorted(p for p in folder.rglob(blurred) if p.is_dir()):
+        for path in find_pictures(place):
+            twin = place.parent / "sharp" / path.relative_to(place)
+            if not twin.exists():
+                raise FileNotFoundError(f"{path} has no sharp twin at {twin}")
+            pairs.append((path, twin))
+    if not pairs:
+        raise FileNotFoundError(f"no {blurred}/ folder with pictures in {folder}")
+    return pairs
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """RGB, shape (H, W, 3).
+
+    Raises:
+        ValueError: the file is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"can't read the picture {path}: {error}") from error
+
+
+class PictureStore:
+    """Pictures of any size in one flat uint8 tensor, from which crops are gathered batch-wise."""
+
+    def __init__(self, paths: Iterable[Path], *, smallest: int, device: torch.device) -> None:
+        """Read `paths`; pictures smaller than `smallest` pixels either way repeat their edge."""
+        pictures = []
+        for path in paths:
+            picture = read_picture(path)
+            short = [(0, max(0, smallest - side)) for side in picture.shape[:2]]
+            pictures.append(np.pad(picture, (*short, (0, 0)), mode="edge"))
+        flat = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
+        areas = [picture.shape[0] * picture.shape[1] for picture in pictures]
+        self._pixels = torch.from_numpy(flat).to(device)
+        self._starts = torch.tensor(np.cumsum([0, *areas[:-1]]), device=device)
+        self._sizes = torch.tensor([p.shape[:2] for p in pictures], device=device)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def places(self, count: int, size: int, generator: Generator, *, upto: int = 0) -> Tensor:
+        """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures."""
+        device = generator.device
+        choices = len(self) - upto
+        which = torch.randint(choices, (count,), generator=generator, device=device)
+        room = (self._sizes[which] - size + 1).float()
+        corner = (torch.rand(count, 2, generator=generator, device=device) * room).long()
+        return torch.cat([which[:, None], corner], dim=1)
+
+    def crops(self, places: Tensor, size: int) -> Tensor:
+        """Float RGB in [0, 1], (N, 3, size, size), of places (N, 3)."""
+        which, top, left = places.unbind(dim=1)
+        along = torch.arange(size, device=places.device)
+        rows = (top[:, None] + along) * self._sizes[which, 1:2] + self._starts[which, None]
+        index = rows[:, :, None] + left[:, None, None] + along
+        return self._pixels[index].permute(0, 3, 1, 2).float() / 255
+
+
+Maker = Callable[[int, Generator], tuple[Tensor, Tensor]]
+"""Makes that many (blurred, sharp) samples, each (N, 3, crop, crop) in [0, 1]."""
+
+
+class Samples:
+    """The stream of training batches of one run."""
+
+    def __init__(self, config: TrainConfig, device: torch.device) -> None:
+        """Read all training pictures onto `device`.
+
+        Raises:
+            FileNotFoundError, ValueError: a folder or picture is missing or unreadable.
+        """
+        self._config = config
+        self._device = device
+        self._makers = list(_makers(config, device))
+        self._pool: deque[tuple[Tensor, Tensor]] = deque(
+            maxlen=1 if config.reuse == 1 else POOL_STEPS
+        )
+        self._pooled_step = -1
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp crops of a step, (batch, 3, crop, crop), in [-1, 1]."""
+        self._fill_pool(step)
+        random = self._random(step, salt=1)
+        blurred, sharp = _turn(*self._draw(random), random)
+        return blur.degrade(blurred, random) * 2 - 1, sharp * 2 - 1
+
+    def _draw(self, random: Generator) -> tuple[Tensor, Tensor]:
+        """A batch from the pool: all of it, or samples at random where they are reused."""
+        if self._config.reuse == 1:
+            return self._pool[0]
+        shape = (self._config.batch, 2)
+        drawn = torch.rand(shape, generator=random, device=self._device).tolist()
+        chunks = [self._pool[int(a * len(self._pool))] for a, _ in drawn]
+        inside = [int(b * len(chunk[0])) for chunk, (_, b) in zip(chunks, drawn, strict=True)]
+        picked = list(zip(chunks, inside, strict=True))
+        return torch.stack([c[0][i] for c, i in picked]), torch.stack([c[1][i] for c, i in picked])
+
+    def _fill_pool(self, step: int) -> None:
+        """Bring the pool to `step`; after a resume this makes its last chunks again."""
+        kept = self._pool.maxlen or 1
+        for missing in range(max(self._pooled_step + 1, step - kept + 1), step + 1):
+            self._pool.append(self._make(missing))
+        self._pooled_step = step
+
+    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+        """The fresh samples of a step: each maker's share, drawn at random."""
+        random = self._random(step, salt=0)
+        count = -(-self._config.batch // self._config.reuse)
+        shares = torch.tensor([share for share, _ in self._makers], device=self._device)
+        drawn = torch.multinomial(shares, count, replacement=True, generator=random)
+        counts = torch.bincount(drawn, minlength=len(shares)).tolist()
+        made = [make(n, random) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
+        return torch.cat([pair[0] for pair in made]), torch.cat([pair[1] for pair in made])
+
+    def _random(self, step: int, *, salt: int) -> Generator:
+        generator = torch.Generator(self._device)
+        return generator.manual_seed((self._config.seed * 2 + salt) * 2**32 + step)
+
+
+def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, Maker]]:
+    """Each kind of training data with its share of the samples."""
+    real = (config.share_high_rate if config.high_rate else 0.0) + (
+        config.share_pairs if config.pairs else 0.0
+    )
+    if config.photos:
+        yield max(0.0, 1 - real), _synthetic(config, device)
+    if config.high_rate:
+        yield config.share_high_rate, _averaged(config, device)
+    if config.pairs:
+        yield config.share_pairs, _paired(config, device)
+    if not (config.photos or config.high_rate or config.pairs):
+        raise ValueError("nothing to learn from: give --photos, --high-rate or --pairs")
+
+
+def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
+    side = config.crop + 2 * blur.MARGIN
+    paths = [path for folder in config.photos for path in find_pictures(folder)]
+    store = PictureStore(paths, smallest=side, device=device)
+
+    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
+        pictures = store.crops(store.places(count, side, random), side)
+        frames = _pick(_SUBFRAMES, random)
+        return blur.integrate(
+            pictures, config.crop, frames=frames, extent=config.extent, generator=random
+        )
+
+    return make
+
+
+def _averaged(config: TrainConfig, device: torch.device) -> Maker:
+    paths = [path for folder in config.high_rate for path in find_pictures(folder)]
+    store = PictureStore(paths, smallest=config.crop, device=device)
+    if len(store) < max(_EXPOSURES):
+        raise ValueError(f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames")
+
+    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
+        length = _pick(_EXPOSURES, random)
+        places = store.places(count, config.crop, random, upto=length - 1)
+        step = torch.tensor([1, 0, 0], device=device)
+        exposure = torch.stack([places + step * t for t in range(length)], dim=1)
+        frames = store.crops(exposure.flatten(0, 1), config.crop)
+        return blur.average(frames.unflatten(0, (count, length)), random)
+
+    return make
+
+
+def _paired(config: TrainConfig, device: torch.device) -> Maker:
+    pairs = [pair for folder in config.pairs for pair in find_pairs(folder, config.blur_folder)]
+    blurred, sharp = (
+        PictureStore(side, smallest=config.crop, device=device) for side in zip(*pairs, strict=True)
+    )
+
+    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
+        places = blurred.places(count, config.crop, random)
+        return blurred.crops(places, config.crop), sharp.crops(places, config.crop)
+
+    return make
+
+
+def _pick(choices: Sequence[int], random: Generator) -> int:
+    index = torch.randint(len(choices), (1,), generator=random, device=random.device)
+    return choices[int(index.item())]
+
+
+def _turn(blurred: Tensor, sharp: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
+    """Mirror and transpose each pair at random: the eight symmetries of the square."""
+    both = torch.cat([blurred, sharp], dim=1)
+    for flip in ((2,), (3,)):
+        both = torch.where(_coins(both, random), both.flip(flip), both)
+    both = torch.where(_coins(both, random), both.transpose(2, 3), both)
+    return both[:, :3], both[:, 3:]
+
+
+def _coins(like: Tensor, random: Generator) -> Tensor:
+    return blur.uniform(random, 0, 1, len(like), 1, 1, 1) < 0.5

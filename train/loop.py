@@ -1,0 +1,243 @@
+"""The training loop: one step after another, validated, saved, and resumed exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from train import checkpoint, metrics
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.data import Samples
+from train.generator import ARCHITECTURES, FastGenerator, PaperGenerator, build
+from train.losses import pixel_loss
+
+
+@dataclass(slots=True)
+class Run:
+    """A training run in memory."""
+
+    config: TrainConfig
+    network: PaperGenerator | FastGenerator
+    ema: PaperGenerator | FastGenerator
+    optimizer: torch.optim.Optimizer
+    step: int
+    seconds: float
+    """Time spent in optimizer steps so far, over all interruptions."""
+    curve: list[dict[str, Any]]
+
+
+def train(config: TrainConfig, console: Console) -> Path:
+    """Train until `config.steps`, from the start or from last.pt; return the best checkpoint.
+
+    Ctrl-C saves last.pt first.
+
+    Raises:
+        FileNotFoundError, ValueError: the data, or the checkpoint to go on from, is not usable.
+    """
+    device = _device(config.device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    run = start(config, device)
+    samples = Samples(config, device)
+    chosen_by, reported = metrics.load_pairs(config.val), metrics.load_pairs(config.report)
+    config.out.mkdir(parents=True, exist_ok=True)
+    console.print(f"{config.arch} on {device}, step {run.step} of {config.steps}")
+    console.print(metrics.PROTOCOL)
+
+    with _progress(console, config, run.step) as advance:
+        try:
+            while run.step < config.steps:
+                began = time.monotonic()
+                figures = advance_one(run, samples)
+                run.seconds += time.monotonic() - began
+                advance(run.step, figures)
+                if run.step % config.log_every == 0:
+                    console.print(_line(run, figures))
+                if run.step % config.val_every == 0 or run.step == config.steps:
+                    _validate(run, chosen_by, reported, console)
+                    save(run, config.out / "last.pt")
+        except KeyboardInterrupt:
+            save(run, config.out / "last.pt")
+            console.print(f"stopped at step {run.step}; go on with --resume")
+            raise
+    best = config.out / "best.pt"
+    return best if best.exists() else config.out / "last.pt"
+
+
+def start(config: TrainConfig, device: torch.device) -> Run:
+    """A new run, or the one that last.pt holds if `config.resume`."""
+    if not config.resume and (config.out / "last.pt").exists():
+        raise ValueError(f"{config.out} holds a run: pass --resume, or another --out")
+    torch.manual_seed(config.seed)
+    network = build(ARCHITECTURES[config.arch]).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the pair
+    ema = build(ARCHITECTURES[config.arch]).to(device).requires_grad_(False).eval()
+    ema.load_state_dict(network.state_dict())
+    betas = (0.9, 0.99) if config.optimizer == "adamw" else (0.5, 0.999)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    optimizer = kind(network.parameters(), lr=config.lr, betas=betas, weight_decay=0.0, fused=True)
+    run = Run(config, network, ema, optimizer, step=0, seconds=0.0, curve=[])
+    if config.resume:
+        _restore(run, checkpoint.load(config.out / "last.pt"))
+    return run
+
+
+def advance_one(run: Run, samples: Samples) -> dict[str, float]:
+    """One optimizer step; returns loss, gradient norm and learning rate."""
+    config = run.config
+    # Dropout draws from the global generator: tie it to the step, as the samples are.
+    torch.manual_seed(config.seed * 2**32 + run.step)
+    rate = learning_rate(config, run.step)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    blurred, sharp = samples.batch(run.step)
+    blurred = blurred.contiguous(memory_format=torch.channels_last)
+    run.network.train()
+    with torch.autocast(blurred.device.type, torch.bfloat16, enabled=config.amp):
+        restored = run.network(blurred)
+    loss = pixel_loss(restored.float(), sharp, fft=config.fft)
+    run.optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
+    run.optimizer.step()
+    run.step += 1
+    _average(run)
+    if not math.isfinite(loss.item()):
+        raise ValueError(f"the loss is {loss.item()} at step {run.step}: lower --lr")
+    return {"loss": loss.item(), "norm": float(norm), "lr": rate}
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, a constant rate, and half a cosine down to 0 over the last `decay` steps.
+
+    The long constant part lets a run be prolonged: what comes before the decay does not depend
+    on `config.steps`.
+    """
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    left = min(1.0, (config.steps - step) / max(1, min(config.decay, config.steps)))
+    return config.lr * warm * 0.5 * (1 - math.cos(math.pi * left))
+
+
+def save(run: Run, path: Path) -> None:
+    """Write the run's whole state to `path`."""
+    checkpoint.save(
+        Checkpoint(
+            step=run.step,
+            seconds=run.seconds,
+            generator_config=run.network.config.to_dict(),
+            train_config=run.config.to_dict(),
+            generator=run.network.state_dict(),
+            ema=run.ema.state_dict(),
+            optimizer=run.optimizer.state_dict(),
+            curve=run.curve,
+        ),
+        path,
+    )
+
+
+def _restore(run: Run, saved: Checkpoint) -> None:
+    if saved.generator_config != run.network.config.to_dict():
+        raise ValueError(f"the checkpoint holds {saved.generator_config}, not {run.config.arch}")
+    run.network.load_state_dict(saved.generator)
+    run.ema.load_state_dict(saved.ema)
+    run.optimizer.load_state_dict(saved.optimizer)
+    run.step, run.seconds, run.curve = saved.step, saved.seconds, saved.curve
+
+
+@torch.no_grad()
+def _average(run: Run) -> None:
+    """Move the averaged weights towards the trained ones; faster while there are few steps."""
+    decay = min(run.config.ema, (1 + run.step) / (10 + run.step))
+    averaged, trained = list(run.ema.parameters()), list(run.network.parameters())
+    torch._foreach_lerp_(averaged, trained, 1 - decay)
+
+
+def _validate(
+    run: Run, chosen_by: list[metrics.Pair], reported: list[metrics.Pair], console: Console
+) -> None:
+    """Score the averaged weights, show and note the figures, and keep the best."""
+    entry: dict[str, Any] = {"step": run.step, "hours": round(run.seconds / 3600, 3)}
+    for title, pairs in (("val", chosen_by), ("report", reported)):
+        if pairs:
+            scores = metrics.evaluate(run.ema, pairs)
+            entry[title] = [asdict(score) for score in scores]
+            entry[f"{title}_gain"] = round(metrics.mean_gain(scores), 4)
+            console.print(_table(f"{title}, step {run.step}", scores))
+    earlier = [past["val_gain"] for past in run.curve if "val_gain" in past]
+    run.curve.append(entry)
+    (run.config.out / "curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
+    if "val_gain" in entry and entry["val_gain"] > max(earlier, default=-math.inf):
+        save(run, run.config.out / "best.pt")
+
+
+def _table(title: str, scores: list[metrics.Score]) -> Table:
+    table = Table(title=title)
+    for column in ("picture", "PSNR blurred", "restored", "gain, dB", "SSIM blurred", "restored"):
+        table.add_column(column, justify="left" if column == "picture" else "right")
+    for s in scores:
+        table.add_row(
+            s.name,
+            f"{s.psnr_blurred:.2f}",
+            f"{s.psnr_restored:.2f}",
+            f"{s.gain:+.3f}",
+            f"{s.ssim_blurred:.4f}",
+            f"{s.ssim_restored:.4f}",
+        )
+    table.add_row("mean", "", "", f"{metrics.mean_gain(scores):+.3f}", "", "")
+    return table
+
+
+def _line(run: Run, figures: dict[str, float]) -> str:
+    rate = run.step / run.seconds
+    return (
+        f"step {run.step}  loss {figures['loss']:.4f}  norm {figures['norm']:.3f}  "
+        f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {rate * run.config.batch:.0f} samples/s"
+    )
+
+
+@contextmanager
+def _progress(console: Console, config: TrainConfig, done: int) -> Iterator[Any]:
+    """A bar with the loss on a terminal; nothing elsewhere, where the log lines serve."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("loss", total=config.steps, completed=done)
+
+        def advance(step: int, figures: dict[str, float]) -> None:
+            text = f"loss {figures['loss']:.4f}"
+            progress.update(task, completed=step, description=text)
+
+        yield advance
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch sees no CUDA device")
+    return torch.device(name)
+
+

@@ -1,0 +1,116 @@
+"""How close restored pictures come to the sharp ones, beside how close the blurred ones were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torch import nn
+
+from train.data import find_pairs, read_picture
+
+PROTOCOL = (
+    "PSNR and SSIM on whole RGB pictures rounded to 8 bits, no crop; "
+    "SSIM with Gaussian windows of sigma 1.5 and data range 255, mean of the channels (scikit-image)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The figures of one picture. PSNR in dB."""
+
+    name: str
+    psnr_blurred: float
+    psnr_restored: float
+    ssim_blurred: float
+    ssim_restored: float
+
+    @property
+    def gain(self) -> float:
+        """What the network gave, in dB; negative where it did harm."""
+        return self.psnr_restored - self.psnr_blurred
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A blurred picture with its sharp twin, uint8 RGB (H, W, 3), and the blurred one's figures."""
+
+    name: str
+    blurred: NDArray[np.uint8]
+    sharp: NDArray[np.uint8]
+    psnr: float
+    ssim: float
+
+
+def load_pairs(folders: Iterable[Path]) -> list[Pair]:
+    """Read the pairs of `folders`, named after their blurred files.
+
+    Raises:
+        FileNotFoundError, ValueError: as `train.data.find_pairs` and `read_picture`.
+    """
+    pairs = []
+    for folder in folders:
+        for blurred_path, sharp_path in find_pairs(folder):
+            blurred, sharp = read_picture(blurred_path), read_picture(sharp_path)
+            if blurred.shape != sharp.shape:
+                raise ValueError(f"{blurred_path} and {sharp_path} differ in size")
+            measured = psnr(blurred, sharp), ssim(blurred, sharp)
+            pairs.append(Pair(blurred_path.stem, blurred, sharp, *measured))
+    return pairs
+
+
+def psnr(picture: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB; infinite for equal pictures."""
+    if np.array_equal(picture, sharp):
+        return float("inf")
+    return float(peak_signal_noise_ratio(sharp, picture, data_range=255))
+
+
+def ssim(picture: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
+    """Structural similarity (Wang et al., 2004), by `PROTOCOL`."""
+    return float(
+        structural_similarity(
+            sharp,
+            picture,
+            channel_axis=2,
+            data_range=255,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+    )
+
+
+@torch.no_grad()
+def restore(network: nn.Module, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Run one picture of any size, (H, W, 3), through a network, as an exported model does."""
+    height, width, _ = picture.shape
+    multiple: int = network.multiple_of  # type: ignore[assignment]  # every generator has it
+    device = next(network.parameters()).device
+    x = torch.from_numpy(picture).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
+    x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    sharp = network(x)[0, :, :height, :width]
+    levels = ((sharp + 1) * 127.5).round().clamp(0, 255).byte()
+    return levels.permute(1, 2, 0).cpu().numpy()
+
+
+def evaluate(network: nn.Module, pairs: Iterable[Pair]) -> list[Score]:
+    """Restore every pair's blurred picture and compare."""
+    scores = []
+    for pair in pairs:
+        restored = restore(network, pair.blurred)
+        measured = psnr(restored, pair.sharp), ssim(restored, pair.sharp)
+        scores.append(Score(pair.name, pair.psnr, measured[0], pair.ssim, measured[1]))
+    return scores
+
+
+def mean_gain(scores: Iterable[Score]) -> float:
+    """Mean gain over the blurred pictures, in dB."""
+    return fmean(score.gain for score in scores)
