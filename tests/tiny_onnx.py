@@ -1,0 +1,93 @@
+"""ONNX models of one node, written byte by byte: the runtime's tests need no onnx package.
+
+An ONNX file is a protocol buffer: a sequence of fields, each a varint `number << 3 | kind`
+followed by a varint (kind 0) or by a length and as many bytes (kind 2). Nothing else is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from streamdeblur.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+
+FLOAT, UINT8, INT64, FLOAT16 = 1, 2, 7, 10  # onnx.TensorProto.DataType
+
+Dims = Sequence[int | str]
+NHWC: Dims = ("batch", "height", "width", 3)
+NCHW: Dims = ("batch", 3, "height", "width")
+OURS = ModelSpec(name="tiny", receptive_field=1).to_metadata()
+
+
+def identity() -> bytes:
+    """One of ours that leaves every frame as it is."""
+    return model("Identity", metadata=OURS)
+
+
+def invert() -> bytes:
+    """One of ours that turns x into 255 - x: shows that the network was really asked."""
+    return model("BitwiseNot", metadata=OURS)
+
+
+def without_metadata() -> bytes:
+    """Fits the contract, but was not written by our exporter."""
+    return model("BitwiseNot")
+
+
+def foreign(operation: str = "Identity", element: int = FLOAT, dims: Dims = NCHW) -> bytes:
+    """The usual export of a restoration network: float NCHW in [0, 1]."""
+    return model(operation, element, dims, names=("input", "output"))
+
+
+def language_model() -> bytes:
+    """A valid model that takes no pictures."""
+    return model("Identity", INT64, ("batch", "tokens"), names=("input_ids", "logits"))
+
+
+def model(
+    operation: str,
+    element: int = UINT8,
+    dims: Dims = NHWC,
+    *,
+    output_dims: Dims | None = None,
+    names: tuple[str, str] = (INPUT_NAME, OUTPUT_NAME),
+    metadata: Mapping[str, str] | None = None,
+) -> bytes:
+    """A whole ONNX file: `operation`, which takes and gives one tensor."""
+    graph = (
+        _field(
+            1,
+            b"".join(_field(i, text) for i, text in ((1, names[0]), (2, names[1]), (4, operation))),
+        )
+        + _field(2, operation)
+        + _field(11, _tensor(names[0], element, dims))
+        + _field(12, _tensor(names[1], element, output_dims or dims))
+    )
+    properties = (metadata or {}).items()
+    return (
+        _field(1, 8)  # ir_version
+        + _field(7, graph)
+        + _field(8, _field(1, "") + _field(2, 18))  # opset
+        + b"".join(_field(14, _field(1, key) + _field(2, value)) for key, value in properties)
+    )
+
+
+def _tensor(name: str, element: int, dims: Dims) -> bytes:
+    """A ValueInfoProto: a name, an element type, and sizes or the names of free sizes."""
+    shape = b"".join(_field(1, _field(1 if isinstance(dim, int) else 2, dim)) for dim in dims)
+    return _field(1, name) + _field(2, _field(1, _field(1, element) + _field(2, shape)))
+
+
+def _field(number: int, value: int | str | bytes) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    content = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, lowest first; the high bit says that more follow."""
+    head = bytearray()
+    while value > 0x7F:
+        head.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*head, value])
