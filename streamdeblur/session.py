@@ -8,7 +8,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +69,21 @@ def captured_output() -> Iterator[list[str]]:
     would be corrupted by one such line. The redirection holds for the whole process.
     """
     lines: list[str] = []
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile("w+", errors="replace", buffering=1) as file:
         _flush()
         kept = {stream: os.dup(stream) for stream in (1, 2)}
         try:
             for stream in kept:
                 os.dup2(file.fileno(), stream)
-            yield lines
+            # Python's own streams need not be these two, in a notebook for example.
+            with redirect_stdout(file), redirect_stderr(file):
+                yield lines
         finally:
-            _flush()
             for stream, original in kept.items():
                 os.dup2(original, stream)
                 os.close(original)
             file.seek(0)
-            lines += file.read().decode(errors="replace").splitlines()
+            lines += file.read().splitlines()
 
 
 def reason(error: Exception) -> str:
