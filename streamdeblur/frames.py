@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
@@ -30,3 +32,148 @@ class Frame:
     def __repr__(self) -> str:
         height, width, _ = self.image.shape
         return f"Frame({width}x{height} {self.picture.format.name}, pts={self.pts})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What a sink must know in order to write what a source reads.
+
+    The colour tags are the code points of ITU-T H.273, which FFmpeg uses as they are; 2 means
+    "unspecified" for all but `color_range`, where 0 does.
+    """
+
+    width: int
+    """Pixels, before rotation."""
+    height: int
+    """Pixels, before rotation."""
+    time_base: Fraction
+    """Seconds per tick."""
+    rate: Fraction
+    """Average frames per second. A hint for encoders and estimates; never used to compute time."""
+    codec: str
+    """FFmpeg's name of the codec family, for example `h264`."""
+    pix_fmt: str
+    """FFmpeg's name of the decoded layout, for example `yuv420p10le`."""
+    frame_count: int | None = None
+    """From the header, which may be wrong; None if unknown or only a part is read."""
+    duration: Fraction | None = None
+    """Seconds that will be read, by the header; None if unknown."""
+    colorspace: int = 2
+    """The YUV matrix (H.273 MatrixCoefficients)."""
+    color_range: int = 0
+    """0 untagged, 1 limited (16..235), 2 full (0..255)."""
+    color_primaries: int = 2
+    """H.273 ColourPrimaries."""
+    color_trc: int = 2
+    """H.273 TransferCharacteristics."""
+    sample_aspect_ratio: Fraction | None = None
+    """Width of a pixel over its height; None if untagged."""
+    display_matrix: tuple[int, ...] | None = None
+    """The nine numbers that rotate or mirror the picture for display; None if upright."""
+    rotation: int = 0
+    """Degrees counter-clockwise by which players turn the picture, from `display_matrix`."""
+    field_order: int = 0
+    """FFmpeg's code: 0 unknown, 1 progressive, 2 and above interlaced."""
+    profile: str | None = None
+    """The codec's profile, for example `High` or `HQ`."""
+    mastering_display: tuple[Fraction, ...] | None = None
+    """HDR mastering display: x and y of red, green, blue, white; least and most cd/m²."""
+    content_light: tuple[int, int] | None = None
+    """HDR content light levels MaxCLL and MaxFALL, in cd/m²."""
+    unkept: tuple[str, ...] = ()
+    """Facts of the picture that cannot be passed on to an encoder, in words."""
+
+
+class FrameSource(Protocol):
+    """Where frames come from. Closing it ends the iteration."""
+
+    info: VideoInfo
+    live: bool
+    """True if frames come at their own pace and old ones lose their worth."""
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+    def close(self) -> None:
+        """Free the file or camera. Harmless when repeated."""
+
+
+class FrameSink(Protocol):
+    """Where frames go."""
+
+    def write(self, frame: Frame) -> None:
+        """Take the next frame, in order of presentation."""
+
+
+_LUMA_WEIGHTS = {
+    # (Kr, Kb) by H.273 MatrixCoefficients: the shares of red and blue in luma.
+    1: (0.2126, 0.0722),  # ITU-R BT.709-6, 3.2
+    4: (0.30, 0.11),  # FCC Title 47, 73.682
+    5: (0.299, 0.114),  # ITU-R BT.601-7, 2.5.1 (625 lines)
+    6: (0.299, 0.114),  # ITU-R BT.601-7, 2.5.1 (525 lines)
+    7: (0.212, 0.087),  # SMPTE ST 240
+    9: (0.2627, 0.0593),  # ITU-R BT.2020-2, table 4, non-constant luminance
+    10: (0.2627, 0.0593),  # constant luminance, which players read as the former too
+}
+_SWSCALE_MATRIX = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+    10: Colorspace.BT2020,
+}
+# Chroma interpolated to every pixel and no rounding bias: without these two flags swscale takes
+# the nearest chroma and makes pictures darker by one level in the mean.
+_FAITHFUL = (
+    Interpolation.BILINEAR
+    | Interpolation.ACCURATE_RND
+    | Interpolation.FULL_CHR_H_INT
+    | Interpolation.BITEXACT
+)
+
+
+def rgb_view(picture: av.VideoFrame) -> Image:
+    """The picture as the network sees it: RGB uint8, shape (H, W, 3), by the picture's own tags.
+
+    It may share memory with `picture`, and must not be written to.
+    """
+    is_rgb = picture.format.is_rgb
+    rgb = picture.reformat(
+        format="rgb24",
+        src_colorspace=None if is_rgb else _SWSCALE_MATRIX[matrix(picture)],
+        src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
+        dst_color_range=ColorRange.JPEG,
+        interpolation=int(_FAITHFUL),
+        threads=1,  # other stages need the other cores
+    )
+    return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+
+
+def matrix(picture: av.VideoFrame) -> int:
+    """The YUV matrix of a picture (H.273): as tagged, or else by the usual convention.
+
+    Untagged video is BT.709 from 720 lines up and BT.601 below, as players assume.
+    """
+    if picture.colorspace in _LUMA_WEIGHTS:
+        return picture.colorspace
+    return 1 if picture.height >= 720 else 6
+
+
+def luma_weights(picture: av.VideoFrame) -> tuple[float, float, float]:
+    """The shares of red, green and blue in the picture's luma; their sum is 1."""
+    red, blue = _LUMA_WEIGHTS[matrix(picture)]
+    return red, 1 - red - blue, blue
+
+
+def is_full_range(picture: av.VideoFrame) -> bool:
+    """Whether black is 0 and white the largest number, as tagged or else by the convention.
+
+    Untagged YUV has limited range; untagged RGB and gray, and the `yuvj` layouts, have full range.
+    """
+    layout = picture.format
+    if layout.is_rgb or layout.name.startswith("yuvj"):
+        return True
+    if picture.color_range == ColorRange.UNSPECIFIED:
+        return len(layout.components) < 3
+    return picture.color_range == ColorRange.JPEG

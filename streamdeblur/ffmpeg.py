@@ -1,0 +1,47 @@
+"""FFmpeg's errors as ours, with FFmpeg's own words and never on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.error import FFmpegError
+
+from streamdeblur.errors import VideoError
+
+# While errors are collected, messages of other threads would reach Python's last-resort handler,
+# which prints them.
+logging.getLogger("libav").addHandler(logging.NullHandler())
+
+
+@contextmanager
+def explained(failure: str, advice: str = "") -> Iterator[None]:
+    """Turn what PyAV raises into a VideoError: `failure: FFmpeg's words; advice`.
+
+    For opening and closing only: collecting messages in the middle of a stream is slow and can
+    stall decoder threads.
+    """
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as messages:
+            yield
+    except (FFmpegError, OSError, ValueError) as error:
+        words = [reason(error), *_said(messages)]
+        raise VideoError(f"{failure}: {', '.join(words)}{advice and '; ' + advice}") from error
+    finally:
+        av.logging.set_level(before)
+
+
+def reason(error: Exception) -> str:
+    """Why a call into PyAV failed, in a few words on one line."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(text.split())
+
+
+def _said(messages: list[tuple[int, str, str]]) -> list[str]:
+    """FFmpeg's last two messages of weight, which name the cause more often than its codes do."""
+    lines = [" ".join(text.split()) for level, _, text in messages if level <= av.logging.ERROR]
+    return [f"“{line}”" for line in list(dict.fromkeys(lines))[-2:]]

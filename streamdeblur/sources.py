@@ -1,0 +1,449 @@
+"""Where frames come from: video files and cameras, read through PyAV."""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import av
+from av.container import InputContainer
+from av.device import enumerate_input_devices
+from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import explained
+from streamdeblur.frames import Frame, VideoInfo, rgb_view
+
+_USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
+_MICROSECONDS = Fraction(1, 1_000_000)
+_TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
+_READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
+
+
+def open_source(
+    name: str, *, start: Fraction | None = None, duration: Fraction | None = None
+) -> FileSource | CameraSource:
+    """Open a video file, or a camera by its number (`0`) or its device (`/dev/video0`).
+
+    A number that is the name of an existing file means the file. `start` and `duration` are
+    seconds, for files only.
+
+    Raises:
+        VideoError: it cannot be opened, or has no picture.
+    """
+    is_number = name.isascii() and name.isdigit() and not Path(name).exists()
+    if not is_number and not name.startswith("/dev/video"):
+        return FileSource(Path(name), start=start, duration=duration)
+    if start is not None or duration is not None:
+        raise VideoError(f"camera {name} has no start or duration: leave those options out")
+    return CameraSource(name)
+
+
+class _Reader:
+    """What files and cameras share: an open container that is closed in the end."""
+
+    _container: InputContainer
+    _pictures: Generator[av.VideoFrame, None, None]
+    _first: av.VideoFrame | None
+
+    def close(self) -> None:
+        """Let go of the file or camera; the iteration ends. Harmless when repeated."""
+        self._first = None
+        self._pictures.close()
+        self._container.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class FileSource(_Reader):
+    """The frames of a video file, every one, in order of presentation.
+
+    Timestamps are those of the file, to the tick. With `start`, frames before that moment are
+    dropped and the clock is set back by `shift`, so that the first frame comes at 0 or less than
+    one frame later. A missing timestamp is filled in from the frame rate, one that does not
+    increase becomes its predecessor plus one tick.
+
+    Raises:
+        VideoError: the file cannot be read or has no picture, or `start` is beyond its end.
+    """
+
+    live = False
+
+    def __init__(
+        self, path: Path | str, *, start: Fraction | None = None, duration: Fraction | None = None
+    ) -> None:
+        self.path = Path(path)
+        self.frames_read = 0
+        """Frames handed out so far."""
+        self.decode_errors = 0
+        """Packets that could not be decoded and frames that came out damaged, so far."""
+        self._container = open_container(self.path)
+        try:
+            self._stream = picture_stream(self._container, self.path)
+            self._stream.thread_type = "AUTO"
+            time_base = _time_base(self._stream)
+            origin = Fraction(self._container.start_time or 0, av.time_base)
+            self.begin = None if start is None else origin + start
+            """Where reading begins, in seconds of the file's clock; None at its first frame."""
+            self.end = None if duration is None else (self.begin or origin) + duration
+            """Where reading ends, in seconds of the file's clock; None at its last frame."""
+            self._shift = 0 if self.begin is None else math.ceil(self.begin / time_base)
+            self.shift = self._shift * time_base
+            """Seconds by which timestamps are set back; whole ticks of the picture's clock."""
+            if start:
+                self._seek()
+            self._pictures = self._decoded()
+            self._first = next(self._pictures, None)
+            if self._first is None:
+                raise VideoError(self._nothing_read(start))
+            self.info = _info(self._container, self._stream, self._first, start, duration)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames. A file is read once: a second iteration continues the first."""
+        clock = _Clock(self.info)
+        while self._first is not None:
+            picture, self._first = self._first, None
+            pts = clock.tick(picture) - self._shift
+            self.frames_read += 1
+            yield Frame(picture, rgb_view(picture), pts)
+            self._first = next(self._pictures, None)
+
+    def _seek(self) -> None:
+        """Go to the last key frame before `begin`; to the file's beginning if it has no index."""
+        assert self.begin is not None
+        target = math.floor(self.begin / _time_base(self._stream))
+        try:
+            self._container.seek(target, stream=self._stream)
+        except FFmpegError:
+            # Reading from the top finds the moment as well, only later.
+            self._container.close()
+            self._container = open_container(self.path)
+            self._stream = picture_stream(self._container, self.path)
+            self._stream.thread_type = "AUTO"
+
+    def _decoded(self) -> Generator[av.VideoFrame, None, None]:
+        """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
+        time_base = _time_base(self._stream)
+        reached = Fraction(0)
+        for picture in self._all_decoded():
+            if picture.pts is not None:
+                moment = picture.pts * time_base
+                if self.begin is not None and moment < self.begin:
+                    continue
+                if self.end is not None and moment >= self.end:
+                    return
+                reached = max(reached, moment + picture.duration * time_base)
+            self.decode_errors += picture.is_corrupt
+            yield picture
+        if self._promised() - reached > _TOLERATED_LOSS:
+            self.decode_errors += 1  # a file cut short, which FFmpeg takes for its end
+
+    def _promised(self) -> Fraction:
+        """Where the picture should end by the header, in seconds of the file's clock."""
+        if self._stream.duration is None:
+            return Fraction(0)
+        promised = (self._stream.start_time or 0) + self._stream.duration
+        whole = promised * _time_base(self._stream)
+        return whole if self.end is None else min(whole, self.end)
+
+    def _all_decoded(self) -> Generator[av.VideoFrame, None, None]:
+        for attempt in range(_READ_ATTEMPTS):
+            if attempt:
+                self.decode_errors += 1
+            try:
+                for packet in self._container.demux(self._stream):
+                    try:
+                        pictures = packet.decode()
+                    except FFmpegError:
+                        self.decode_errors += 1
+                        continue
+                    yield from pictures
+                return
+            except FFmpegError:
+                continue  # the next packet may be readable
+
+    def _nothing_read(self, start: Fraction | None) -> str:
+        if start:
+            return f"{self.path} has no picture at {float(start):g} s: choose an earlier start"
+        if self.end is not None and not self.decode_errors:
+            return f"{self.path} has no picture in the duration asked for: choose a longer one"
+        return f"no picture of {self.path} can be decoded: the file is damaged or empty"
+
+
+class CameraSource(_Reader):
+    """The frames of a camera, as they come; pts in microseconds since the first.
+
+    Args:
+        device: number or name of the camera, or what another FFmpeg `format` takes for it.
+        format: FFmpeg's input device; by default the system's own for cameras.
+        options: what the device should be asked for, such as `{"video_size": "1280x720"}`.
+
+    Raises:
+        VideoError: there is no such camera, or it cannot be used.
+    """
+
+    live = True
+
+    def __init__(
+        self, device: str, *, format: str | None = None, options: dict[str, str] | None = None
+    ) -> None:
+        kind = format or _camera_format()
+        name = device if format else _camera_name(device, kind)
+        advice = "" if format else _cameras_found(kind)
+        self.frames_read = 0
+        """Frames handed out so far."""
+        self.decode_errors = 0
+        """Packets that could not be decoded, so far."""
+        with explained(f"can't open camera {device}", advice):
+            self._container = av.open(name, format=kind, options=options)
+        try:
+            self._stream = picture_stream(self._container, Path(device))
+            self._pictures = self._decoded()
+            self._first = next(self._pictures, None)
+            if self._first is None:
+                raise VideoError(f"camera {device} gives no picture: is it in use or covered?")
+            info = _info(self._container, self._stream, self._first, None, None)
+        except BaseException:
+            self._container.close()
+            raise
+        self.info = info
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield frames until the source is closed or the camera is unplugged."""
+        last = -1
+        while self._first is not None:
+            picture, self._first = self._first, None
+            assert picture.pts is not None
+            picture.pts = last = max(picture.pts, last + 1)
+            self.frames_read += 1
+            yield Frame(picture, rgb_view(picture), picture.pts)
+            self._first = next(self._pictures, None)
+
+    def _decoded(self) -> Generator[av.VideoFrame, None, None]:
+        """Decode, with the clock set to microseconds since the first picture."""
+        first: Fraction | None = None
+        try:
+            for packet in self._container.demux(self._stream):
+                try:
+                    pictures = packet.decode()
+                except FFmpegError:  # cameras begin with half a picture now and then
+                    self.decode_errors += 1
+                    continue
+                for picture in pictures:
+                    moment = _moment(picture)
+                    first = moment if first is None else first
+                    picture.time_base = _MICROSECONDS
+                    picture.pts = round((moment - first) / _MICROSECONDS)
+                    yield picture
+        except FFmpegError:
+            return  # unplugged: the stream ends, what was recorded stays
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file of this computer for reading; a playlist in it cannot reach for the network.
+
+    Raises:
+        VideoError: it is missing, a folder, empty, not allowed, or not a video.
+    """
+    if path.is_dir():
+        raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
+    if not path.exists():
+        raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
+    with explained(f"can't open {path}", "is it a complete video file that you may read?"):
+        return av.open(
+            str(path.absolute()),  # a relative name with a colon would be taken for a URL
+            container_options={"protocol_whitelist": "file,crypto,data"},
+            metadata_errors="replace",
+        )
+
+
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The stream to deblur: FFmpeg's choice, but never cover art.
+
+    Raises:
+        VideoError: there is none, or no decoder for it.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise VideoError(f"{path} has no video stream: is it a sound file?")
+    if stream.codec_context is None:
+        raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
+    return stream
+
+
+class _Clock:
+    """Timestamps that always increase, changed only where the file's own do not."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._last: int | None = None
+
+    def tick(self, picture: av.VideoFrame) -> int:
+        """The timestamp of the next picture, in its time base."""
+        last = self._last
+        pts = picture.pts if picture.pts is not None else picture.dts
+        if pts is None:
+            pts = 0 if last is None else last + self._step
+        self._last = pts if last is None else max(pts, last + 1)
+        return self._last
+
+
+def _info(
+    container: InputContainer,
+    stream: VideoStream,
+    first: av.VideoFrame,
+    start: Fraction | None,
+    duration: Fraction | None,
+) -> VideoInfo:
+    """What the header and the first decoded picture say; the picture wins."""
+    whole = start is None and duration is None
+    side_data = _side_data(first)
+    return VideoInfo(
+        width=first.width,
+        height=first.height,
+        time_base=first.time_base or _time_base(stream),
+        rate=stream.average_rate or stream.guessed_rate or _USUAL_RATE,
+        codec=stream.codec_context.codec.canonical_name,
+        pix_fmt=first.format.name,
+        frame_count=(stream.frames or None) if whole else None,
+        duration=_duration(container, stream, start, duration),
+        colorspace=first.colorspace,
+        color_range=first.color_range,
+        color_primaries=first.color_primaries,
+        color_trc=first.color_trc,
+        sample_aspect_ratio=stream.sample_aspect_ratio or None,
+        display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
+        rotation=first.rotation,
+        field_order=stream.codec_context.field_order,
+        profile=stream.profile,
+        mastering_display=_mastering_display(side_data.get(SideData.MASTERING_DISPLAY_METADATA)),
+        content_light=_content_light(side_data.get(SideData.CONTENT_LIGHT_LEVEL)),
+        unkept=tuple(words for kind, words in _UNKEPT.items() if kind in side_data),
+    )
+
+
+def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
+    """What travels beside the samples, by type."""
+    try:
+        found = cast(Iterable[Any], picture.side_data)  # a mapping that iterates over its values
+        return {item.type: bytes(item) for item in found}
+    except ValueError:  # a type that this PyAV does not know hides the others
+        return {}
+
+
+_UNKEPT = {
+    SideData.SPHERICAL: "the 360° tag",
+    SideData.STEREO3D: "the stereo 3D tag",
+    SideData.DOVI_METADATA: "Dolby Vision (its base layer stays)",
+    SideData.ICC_PROFILE: "the ICC profile",
+}
+
+
+def _time_base(stream: VideoStream) -> Fraction:
+    return stream.time_base or _MICROSECONDS
+
+
+def _duration(
+    container: InputContainer,
+    stream: VideoStream,
+    start: Fraction | None,
+    duration: Fraction | None,
+) -> Fraction | None:
+    """Seconds between `start` and the end, or less if `duration` is."""
+    if stream.duration is not None:
+        whole = stream.duration * _time_base(stream)
+    elif container.duration is not None:
+        whole = Fraction(container.duration, av.time_base)
+    else:
+        return duration
+    rest = max(Fraction(0), whole - (start or 0))
+    return rest if duration is None else min(rest, duration)
+
+
+def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
+    """FFmpeg's AVDisplayMatrix: nine 32-bit integers."""
+    return None if data is None else struct.unpack("=9i", data[:36])
+
+
+def _mastering_display(data: bytes | None) -> tuple[Fraction, ...] | None:
+    """FFmpeg's AVMasteringDisplayMetadata: ten rationals, then which of them are set."""
+    if data is None:
+        return None
+    numbers = struct.unpack("=22i", data[:88])
+    pairs = list(zip(numbers[0:20:2], numbers[1:20:2], strict=True))
+    if not all(numbers[20:]) or not all(bottom for _, bottom in pairs):
+        return None
+    return tuple(Fraction(top, bottom) for top, bottom in pairs)
+
+
+def _content_light(data: bytes | None) -> tuple[int, int] | None:
+    """FFmpeg's AVContentLightMetadata: two 32-bit integers."""
+    if data is None:
+        return None
+    most, average = struct.unpack("=2I", data[:8])
+    return most, average
+
+
+def _moment(picture: av.VideoFrame) -> Fraction:
+    """When a camera's picture was taken, in seconds of some clock."""
+    if picture.pts is None or not picture.time_base:
+        return Fraction(time.monotonic_ns(), 1_000_000_000)
+    return picture.pts * picture.time_base
+
+
+def _camera_format() -> str:
+    """FFmpeg's input device for cameras on this system."""
+    return {"win32": "dshow", "darwin": "avfoundation"}.get(sys.platform, "v4l2")
+
+
+def _camera_name(device: str, kind: str) -> str:
+    """What FFmpeg's input device wants to hear for a camera's number or name."""
+    if kind == "v4l2":
+        return f"/dev/video{device}" if device.isdigit() else device
+    if kind == "dshow":
+        names = _camera_names(kind)
+        number = int(device) if device.isdigit() else len(names)
+        return f"video={names[number] if number < len(names) else device}"
+    return device
+
+
+def _camera_names(kind: str) -> list[str]:
+    """The cameras of this computer, as far as the system tells."""
+    if kind == "v4l2":
+        return sorted(str(path) for path in Path("/dev").glob("video*"))
+    try:
+        devices = enumerate_input_devices(kind)
+    except (FFmpegError, OSError, ValueError, RuntimeError):
+        return []
+    return [device.description for device in devices if "video" in device.media_types]
+
+
+def _cameras_found(kind: str) -> str:
+    names = _camera_names(kind)
+    if not names:
+        return "no camera was found: is it plugged in and not blocked by privacy settings?"
+    return f"cameras found: {', '.join(names)}"
