@@ -88,26 +88,44 @@ def warp(pictures: Tensor, poses: Tensor, size: int) -> Tensor:
 def integrate(
     pictures: Tensor, size: int, *, frames: int, extent: float, generator: Generator
 ) -> tuple[Tensor, Tensor]:
-    """Blurred and sharp crops from sharp pictures (N, 3, size + 2 * MARGIN, same).
+    """Blurred and sharp crops from sharp pictures (N, 3, size + 2 * MARGIN, same)."""
+    light, gamma = _moving_scene(pictures, size, frames=frames, extent=extent, generator=generator)
+    return _to_display(light.mean(dim=2), gamma), _to_display(light[:, :, frames // 2], gamma)
+
+
+def integrate_clip(
+    pictures: Tensor, size: int, *, exposures: int, frames: int, extent: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The same for a short video: blurred (N, exposures, 3, size, size), sharp of its middle one.
+
+    `exposures` and `frames` (per exposure) are odd; `extent` is that of the whole video.
+    """
+    total = exposures * frames
+    light, gamma = _moving_scene(pictures, size, frames=total, extent=extent, generator=generator)
+    blurred = light.view(len(light), 3, exposures, frames, size, size).mean(dim=3).transpose(1, 2)
+    return _to_display(blurred, gamma[:, None]), _to_display(light[:, :, total // 2], gamma)
+
+
+def _moving_scene(
+    pictures: Tensor, size: int, *, frames: int, extent: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Linear light at every pose, (N, 3, frames, size, size), and the response curves.
 
     In half of the samples a second layer, cut from another picture of the batch by a smooth
     random mask, moves on its own in front.
     """
-    count = len(pictures)
-    gamma = _gammas(count, generator)
+    gamma = _gammas(len(pictures), generator)
     light = _brighten(pictures**gamma, generator)
-    poses = trajectories(count, frames, extent=extent, generator=generator)
+    poses = trajectories(len(pictures), frames, extent=extent, generator=generator)
     scene = warp(light, poses, size)
-    layered = count // 2
+    layered = len(pictures) // 2
     if layered:
         mask = _blobs(layered, pictures.shape[-1], generator)
         front = torch.cat([light.roll(1, dims=0)[:layered] * mask, mask], dim=1)
         own = trajectories(layered, frames, extent=extent, generator=generator)
         moved = warp(front, own, size)
         scene[:layered] = moved[:, :3] + scene[:layered] * (1 - moved[:, 3:])
-    blurred = scene.mean(dim=2)
-    sharp = scene[:, :, frames // 2]
-    return _to_display(blurred, gamma), _to_display(sharp, gamma)
+    return scene, gamma
 
 
 def average(frames: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

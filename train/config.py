@@ -88,9 +88,10 @@ def parse_config(argv: list[str] | None = None) -> TrainConfig:
             help=item.metadata["help"],
             **_argument(types[item.name]),
         )
-    values = vars(parser.parse_args(argv))
+    given = vars(parser.parse_args(argv))
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     try:
-        return TrainConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        return TrainConfig(**values)
     except ValueError as error:
         parser.error(str(error))
 

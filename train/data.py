@@ -211,7 +211,7 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
         frames = store.crops(exposure.flatten(0, 1), config.crop)
-        return blur.average(frames.unflatten(0, (count, length)), random)
+        return blur.average(frames.view(count, length, *frames.shape[1:]), random)
 
     return make
 

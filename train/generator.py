@@ -42,7 +42,10 @@ class GeneratorConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GeneratorConfig:
         """Inverse of `to_dict`."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
 
 PAPER = GeneratorConfig(architecture="paper", widths=(64, 128, 256), blocks=(9,), dropout=0.5)
@@ -170,10 +173,8 @@ class PaperGenerator(nn.Module):
 
 def _shuffle_up(channels: int, expanded: int, out: int) -> list[nn.Module]:
     """Twice the resolution: conv, LeakyReLU, PixelShuffle(2), conv, LeakyReLU [read]."""
-    expand = nn.Conv2d(channels, expanded, 3, padding=1)
-    _icnr(expand)
     return [
-        expand,
+        _icnr(nn.Conv2d(channels, expanded, 3, padding=1)),
         nn.LeakyReLU(SLOPE),
         nn.PixelShuffle(2),
         nn.Conv2d(expanded // 4, out, 3, padding=1),
@@ -214,7 +215,7 @@ class FastGenerator(nn.Module):
         if levels < 1 or len(config.blocks) != 2 * levels + 1:
             raise ValueError(f"fast takes 2 * widths - 1 numbers of blocks, got {config}")
         self.config = config
-        self.multiple_of = 4 * 2**levels
+        self.multiple_of: int = 4 * 2**levels
         self.entry = nn.Conv2d(48, widths[0], 3, padding=1)
         self.encoders = nn.ModuleList(_blocks(widths[i], config.blocks[i]) for i in range(levels))
         self.downs = nn.ModuleList(
@@ -222,14 +223,12 @@ class FastGenerator(nn.Module):
         )
         self.bottom = _blocks(widths[-1], config.blocks[levels])
         self.ups = nn.ModuleList(
-            nn.Conv2d(widths[i + 1], 4 * widths[i], 1) for i in reversed(range(levels))
+            _icnr(nn.Conv2d(widths[i + 1], 4 * widths[i], 1)) for i in reversed(range(levels))
         )
         self.decoders = nn.ModuleList(
             _blocks(widths[i], config.blocks[2 * levels - i]) for i in reversed(range(levels))
         )
         self.exit = nn.Conv2d(widths[0], 48, 3, padding=1)
-        for up in self.ups:
-            _icnr(up)
         _start_at_identity(self.exit)
 
     @property
@@ -239,7 +238,7 @@ class FastGenerator(nn.Module):
         At a stride of s pixels each 3x3 convolution adds s to either side; at the door and the
         exit the 4x4 shuffles add 3, and each 2x2 shuffle or stride widens by what it groups.
         """
-        levels = len(self.downs)
+        levels = len(self.config.widths) - 1
         reach = 4 + 4 + 3  # entry and exit, and the place inside a 4x4 group
         for level in range(levels):
             stride = 4 * 2**level
@@ -275,8 +274,9 @@ def _start_at_identity(last: nn.Conv2d) -> None:
 
 
 @torch.no_grad()
-def _icnr(conv: nn.Conv2d) -> None:
+def _icnr(conv: nn.Conv2d) -> nn.Conv2d:
     """Start the conv before a PixelShuffle(2) as nearest-neighbour (ICNR, arXiv 1707.02937)."""
     conv.weight.copy_(conv.weight[::4].repeat_interleave(4, dim=0))
     if conv.bias is not None:
         conv.bias.copy_(conv.bias[::4].repeat_interleave(4))
+    return conv

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -63,6 +64,7 @@ def train(config: TrainConfig, console: Console) -> Path:
     console.print(f"{config.arch} on {device}, step {run.step} of {config.steps}")
     console.print(metrics.PROTOCOL)
 
+    losses: list[float] = []
     with _progress(console, config, run.step) as advance:
         try:
             while run.step < config.steps:
@@ -70,8 +72,10 @@ def train(config: TrainConfig, console: Console) -> Path:
                 figures = advance_one(run, samples)
                 run.seconds += time.monotonic() - began
                 advance(run.step, figures)
+                losses.append(figures["loss"])
                 if run.step % config.log_every == 0:
-                    console.print(_line(run, figures))
+                    console.print(_line(run, figures, fmean(losses)))
+                    losses.clear()
                 if run.step % config.val_every == 0 or run.step == config.steps:
                     _validate(run, chosen_by, reported, console)
                     save(run, config.out / "last.pt")
@@ -115,7 +119,7 @@ def advance_one(run: Run, samples: Samples) -> dict[str, float]:
         restored = run.network(blurred)
     loss = pixel_loss(restored.float(), sharp, fft=config.fft)
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
     run.optimizer.step()
     run.step += 1
@@ -166,8 +170,8 @@ def _restore(run: Run, saved: Checkpoint) -> None:
 def _average(run: Run) -> None:
     """Move the averaged weights towards the trained ones; faster while there are few steps."""
     decay = min(run.config.ema, (1 + run.step) / (10 + run.step))
-    averaged, trained = list(run.ema.parameters()), list(run.network.parameters())
-    torch._foreach_lerp_(averaged, trained, 1 - decay)
+    for averaged, trained in zip(run.ema.parameters(), run.network.parameters(), strict=True):
+        averaged.lerp_(trained, 1 - decay)
 
 
 def _validate(
@@ -205,10 +209,11 @@ def _table(title: str, scores: list[metrics.Score]) -> Table:
     return table
 
 
-def _line(run: Run, figures: dict[str, float]) -> str:
+def _line(run: Run, figures: dict[str, float], loss: float) -> str:
+    """A line of the log: the mean loss since the last one, and the rates."""
     rate = run.step / run.seconds
     return (
-        f"step {run.step}  loss {figures['loss']:.4f}  norm {figures['norm']:.3f}  "
+        f"step {run.step}  loss {loss:.4f}  norm {figures['norm']:.3f}  "
         f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {rate * run.config.batch:.0f} samples/s"
     )
 
@@ -239,5 +244,3 @@ def _device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no CUDA device")
     return torch.device(name)
-
-

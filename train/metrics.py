@@ -18,7 +18,7 @@ from train.data import find_pairs, read_picture
 
 PROTOCOL = (
     "PSNR and SSIM on whole RGB pictures rounded to 8 bits, no crop; "
-    "SSIM with Gaussian windows of sigma 1.5 and data range 255, mean of the channels (scikit-image)"
+    "SSIM with Gaussian windows of sigma 1.5, data range 255, mean of the channels (scikit-image)"
 )
 
 
@@ -98,7 +98,8 @@ def restore(network: nn.Module, picture: NDArray[np.uint8]) -> NDArray[np.uint8]
     x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
     sharp = network(x)[0, :, :height, :width]
     levels = ((sharp + 1) * 127.5).round().clamp(0, 255).byte()
-    return levels.permute(1, 2, 0).cpu().numpy()
+    restored: NDArray[np.uint8] = levels.permute(1, 2, 0).cpu().numpy()
+    return restored
 
 
 def evaluate(network: nn.Module, pairs: Iterable[Pair]) -> list[Score]:
