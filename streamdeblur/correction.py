@@ -59,9 +59,16 @@ def planar_layout(layout: av.VideoFormat) -> str:
         return f"gray{suffix}"
     if len(parts) == 2:  # gray with alpha has no planar layout of its own
         return f"yuva444p{suffix}"
-    columns, rows = _chroma_grid(layout)
+    columns, rows = chroma_grid(layout)
     grid = {(1, 1): "444", (1, 2): "440", (2, 1): "422", (2, 2): "420", (4, 1): "411"}
     return f"yuv{alpha}{grid.get((columns, rows), '410')}p{suffix}"
+
+
+def chroma_grid(layout: av.VideoFormat) -> tuple[int, int]:
+    """Columns and rows of pixels that share one chroma sample."""
+    if layout.is_rgb or len(layout.components) < 3:
+        return 1, 1
+    return 8 // layout.chroma_width(8), 8 // layout.chroma_height(8)
 
 
 def planar_copy(picture: av.VideoFrame) -> av.VideoFrame:
@@ -90,16 +97,21 @@ def side_by_side(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
     The width is doubled. If it is odd and chroma is subsampled, each half repeats its last column
     first, because the right half must start on the chroma grid.
     """
-    columns, _ = _chroma_grid(right.format)
-    half = -(-right.width // columns) * columns
-    joined = av.VideoFrame(2 * half, right.height, right.format.name)
+    width = joined_width(right.width, right.format.name)
+    joined = av.VideoFrame(width, right.height, right.format.name)
     for target, first, second in zip(planes(joined), planes(left), planes(right), strict=True):
-        width = target.shape[1] // 2
-        target[:, :width] = _widened(first, width)
-        target[:, width:] = _widened(second, width)
+        half = target.shape[1] // 2
+        target[:, :half] = _widened(first, half)
+        target[:, half:] = _widened(second, half)
     for tag in ("pts", "time_base", "colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(joined, tag, getattr(right, tag))
     return joined
+
+
+def joined_width(width: int, pix_fmt: str) -> int:
+    """Pixels in a row of two pictures side by side."""
+    columns, _ = chroma_grid(av.VideoFormat(pix_fmt))
+    return 2 * (-(-width // columns) * columns)
 
 
 def planes(picture: av.VideoFrame) -> list[Plane]:
@@ -132,7 +144,7 @@ def _add(picture: av.VideoFrame, change: NDArray[np.int16], strength: float) -> 
     luma = np.array(luma_weights(picture), np.float32)
     _shift(targets[0], change @ (luma * np.float32(luma_scale)), depth)
     if len(targets) >= 3:
-        pooled = _pooled(change, *_chroma_grid(picture.format))
+        pooled = _pooled(change, *chroma_grid(picture.format))
         for target, channel in zip(targets[1:3], (2, 0), strict=True):  # Cb follows B, Cr follows R
             weights = (np.eye(3, dtype=np.float32)[channel] - luma) / (2 - 2 * luma[channel])
             _shift(target, pooled @ (weights * np.float32(chroma_scale)), depth)
@@ -159,13 +171,6 @@ def _pooled(change: NDArray[np.int16], columns: int, rows: int) -> NDArray[np.fl
         slices = [change[i::step] if axis == 0 else change[:, i::step] for i in range(step)]
         change = sum(slices[1:], start=slices[0])
     return np.multiply(change, np.float32(1 / (rows * columns)), dtype=np.float32)
-
-
-def _chroma_grid(layout: av.VideoFormat) -> tuple[int, int]:
-    """Columns and rows of pixels that share one chroma sample."""
-    if layout.is_rgb or len(layout.components) < 3:
-        return 1, 1
-    return 8 // layout.chroma_width(8), 8 // layout.chroma_height(8)
 
 
 def _widened(plane: Plane, width: int) -> Plane:

@@ -35,6 +35,15 @@ def explained(failure: str, advice: str = "") -> Iterator[None]:
         av.logging.set_level(before)
 
 
+@contextmanager
+def translated(failure: str) -> Iterator[None]:
+    """Turn what PyAV raises into a VideoError without FFmpeg's messages: for every frame."""
+    try:
+        yield
+    except (FFmpegError, OSError, ValueError) as error:
+        raise VideoError(f"{failure}: {reason(error)}") from error
+
+
 def reason(error: Exception) -> str:
     """Why a call into PyAV failed, in a few words on one line."""
     text = getattr(error, "strerror", None) or str(error)

@@ -114,7 +114,7 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),  # ITU-R BT.2020-2, table 4, non-constant luminance
     10: (0.2627, 0.0593),  # constant luminance, which players read as the former too
 }
-_SWSCALE_MATRIX = {
+SWSCALE_MATRIX = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
@@ -123,6 +123,7 @@ _SWSCALE_MATRIX = {
     9: Colorspace.BT2020,
     10: Colorspace.BT2020,
 }
+"""swscale's name of a matrix, by H.273 MatrixCoefficients."""
 # Chroma interpolated to every pixel and no rounding bias: without these two flags swscale takes
 # the nearest chroma and makes pictures darker by one level in the mean.
 _FAITHFUL = (
@@ -141,7 +142,7 @@ def rgb_view(picture: av.VideoFrame) -> Image:
     is_rgb = picture.format.is_rgb
     rgb = picture.reformat(
         format="rgb24",
-        src_colorspace=None if is_rgb else _SWSCALE_MATRIX[matrix(picture)],
+        src_colorspace=None if is_rgb else SWSCALE_MATRIX[matrix(picture)],
         src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=int(_FAITHFUL),

@@ -1,0 +1,292 @@
+"""Which encoder writes the picture, in which layout, with which options, and what that costs."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+from av.codec.codec import UnknownCodecError
+
+from streamdeblur.correction import chroma_grid, planar_layout
+from streamdeblur.errors import VideoError
+from streamdeblur.frames import VideoInfo
+
+# SVT-AV1 prints a banner that only this variable silences (1: errors only).
+os.environ.setdefault("SVT_LOG", "1")
+
+_FAMILIES = {
+    # The codec of the input, and the encoder that keeps it.
+    "h264": "libx264",
+    "hevc": "libx265",
+    "av1": "libsvtav1",
+    "vp9": "libvpx-vp9",
+    "prores": "prores_ks",
+    "ffv1": "ffv1",
+}
+_ALIASES = {**_FAMILIES, "h265": "libx265", "x264": "libx264", "x265": "libx265"}
+# In the order tried when the input's own codec cannot be written: by how many players know them.
+_SUBSTITUTES = ("libx264", "libx265", "libvpx-vp9", "ffv1")
+_DEFAULTS: dict[str, dict[str, str]] = {
+    # Visually lossless, since the footage is encoded a second time: each about 6 points of
+    # quantiser finer than the encoder's default, at a speed that leaves the cores to the network.
+    "libx264": {"crf": "17", "preset": "veryfast"},
+    "libx265": {"crf": "20", "preset": "veryfast"},
+    "libsvtav1": {"crf": "22", "preset": "9"},
+    "libvpx-vp9": {"crf": "20", "deadline": "good", "cpu-used": "5", "row-mt": "1"},
+    "prores_ks": {"vendor": "apl0"},  # editors expect Apple's mark
+    # Every frame a key frame with a checksum, as archives ask.
+    "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},
+}
+_PRORES_PROFILES = {
+    "Proxy": "proxy",
+    "LT": "lt",
+    "Standard": "standard",
+    "HQ": "hq",
+    "4444": "4444",
+    "4444XQ": "4444xq",
+    "XQ": "4444xq",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """A decision: how the picture is encoded."""
+
+    encoder: str
+    """FFmpeg's name of the encoder."""
+    pix_fmt: str
+    """FFmpeg's name of the layout that it is given."""
+    options: dict[str, str]
+    """The encoder's options."""
+    notices: tuple[str, ...] = ()
+    """What differs from the input, one line each."""
+
+
+def choose_encoding(
+    info: VideoInfo,
+    size: tuple[int, int],
+    writable: frozenset[str] | set[str],
+    container: str,
+    *,
+    codec: str | None = None,
+    crf: float | None = None,
+    preset: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Encoding:
+    """Decide how a video like `info` is encoded at `size` (width, height in pixels).
+
+    Args:
+        writable: encoders that the container takes.
+        container: the container's name for messages.
+        codec: encoder or codec family asked for; by default that of the input.
+        extra: options for the encoder, which win over all others.
+
+    Raises:
+        VideoError: there is no such encoder, or the container takes none.
+    """
+    wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
+    if codec and wanted not in writable:
+        raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
+    encoder = wanted if codec else _best(info, size, wanted, writable, container)
+    layout, notices = _layout(info, size, encoder)
+    if not codec and encoder != _FAMILIES.get(info.codec):
+        notices.insert(0, f"the video becomes {_plain(encoder)} (it was {info.codec})")
+    options = {**_DEFAULTS.get(encoder, {}), **_from_source(info, encoder)}
+    if crf is not None:
+        options["crf"] = f"{crf:g}"
+    if preset is not None:
+        options["preset"] = preset
+    for key, value in (extra or {}).items():
+        joined = key.endswith("-params") and key in options
+        options[key] = f"{options[key]}:{value}" if joined else value
+    return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=tuple(notices))
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """Names close to a mistyped one, as the end of a message; empty if there are none."""
+    close = difflib.get_close_matches(name, sorted(known), n=4, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def _named(codec: str) -> str:
+    """The encoder that a user means by a name."""
+    name = _ALIASES.get(codec, codec)
+    try:
+        found = av.Codec(name, "w")
+    except UnknownCodecError as error:
+        known = {*_ALIASES, *filter(_is_video_encoder, av.codecs_available)}
+        raise VideoError(f"there is no video encoder {codec}{similar(codec, known)}") from error
+    if found.type != "video":
+        raise VideoError(f"{codec} encodes {found.type}, not video: choose another --codec")
+    return str(found.name)
+
+
+def _is_video_encoder(name: str) -> bool:
+    try:
+        return av.Codec(name, "w").type == "video"
+    except UnknownCodecError:
+        return False
+
+
+def _best(
+    info: VideoInfo,
+    size: tuple[int, int],
+    wanted: str,
+    writable: frozenset[str] | set[str],
+    container: str,
+) -> str:
+    """`wanted` if it loses neither depth nor chroma, else the first other that does not."""
+    candidates = [name for name in dict.fromkeys((wanted, *_SUBSTITUTES)) if name in writable]
+    if not candidates:
+        raise VideoError(f"{container} files can't hold video that this program encodes: use .mkv")
+    if candidates[0] == "prores_ks":
+        return "prores_ks"  # who edits ProRes needs ProRes; 4444 is coded with 10 of its 12 bits
+    source = planar_layout(av.VideoFormat(info.pix_fmt))
+    for name in candidates:
+        losses = _losses(_traits(source), _traits(_nearest(source, name, size)))
+        if not set(losses) - {"transparency"}:  # which the other codecs lose as well
+            return name
+    return candidates[0]
+
+
+def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, list[str]]:
+    """The layout nearest to the input's that the encoder takes at this size, and what it costs."""
+    source = planar_layout(av.VideoFormat(info.pix_fmt))
+    best = _nearest(source, encoder, size)
+    if best == source:
+        return best, []
+    losses = _losses(_traits(source), _traits(best))
+    cost = f", which loses {' and '.join(losses)}" if losses else ""
+    why = f"{encoder} can't code {source} at {size[0]}x{size[1]}"
+    return best, [f"the picture is coded as {best}{cost} ({why})"]
+
+
+def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
+    """The encoder's layout that loses least of `source`, then wastes least."""
+    formats = av.Codec(encoder, "w").video_formats or []
+    layouts = [item.name for item in formats if planar_layout(item) == item.name]
+    if encoder in _WHOLE_CHROMA:
+        layouts = [name for name in layouts if _fits(_traits(name), size)]
+    ours = _traits(source)
+    return min(layouts, key=lambda name: _distance(ours, _traits(name)), default=source)
+
+
+# H.264 and HEVC crop in steps of the chroma grid, so that no stream of theirs can have an odd size
+# in 4:2:0. The other families keep odd sizes.
+_WHOLE_CHROMA = {"libx264", "libx265"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Traits:
+    """What a layout can hold."""
+
+    colours: int
+    """1 for gray, else 3."""
+    columns: int
+    """Pixels in a row that share a chroma sample."""
+    rows: int
+    """Pixels in a column that share a chroma sample."""
+    depth: int
+    """Bits of a sample."""
+    alpha: bool
+    rgb: bool
+
+
+def _traits(name: str) -> _Traits:
+    layout = av.VideoFormat(name)
+    parts = len(layout.components)
+    grid = chroma_grid(layout)
+    depth = layout.components[0].bits
+    return _Traits(3 if parts > 2 else 1, *grid, depth, parts in (2, 4), layout.is_rgb)
+
+
+def _fits(layout: _Traits, size: tuple[int, int]) -> bool:
+    return size[0] % layout.columns == 0 and size[1] % layout.rows == 0
+
+
+def _losses(source: _Traits, target: _Traits) -> list[str]:
+    """What the target cannot hold of the source, in words."""
+    found = {
+        "colour": source.colours > target.colours,
+        "resolution of colour": source.columns < target.columns or source.rows < target.rows,
+        f"depth ({source.depth} to {target.depth} bits)": source.depth > target.depth,
+        "transparency": source.alpha and not target.alpha,
+    }
+    return [words for words, lost in found.items() if lost]
+
+
+def _distance(source: _Traits, target: _Traits) -> tuple[int, ...]:
+    """How unlike two layouts are: every loss weighs more than any waste."""
+    return (
+        len(_losses(source, target)[:2]),
+        len(_losses(source, target)),
+        max(0, source.depth - target.depth),
+        max(0, target.columns * target.rows - source.columns * source.rows),
+        source.rgb != target.rgb,
+        max(0, target.depth - source.depth),
+        max(0, source.columns * source.rows - target.columns * target.rows),
+        target.colours + target.alpha,
+    )
+
+
+def _from_source(info: VideoInfo, encoder: str) -> dict[str, str]:
+    """Options that carry over what PyAV has no attribute for."""
+    options: dict[str, str] = {}
+    interlaced = info.field_order > _PROGRESSIVE
+    if interlaced and encoder in ("libx264", "prores_ks"):
+        options["flags"] = "+ildct+ilme"
+    if encoder == "prores_ks" and info.profile in _PRORES_PROFILES and info.codec == "prores":
+        options["profile"] = _PRORES_PROFILES[info.profile]
+    parameters = _hdr_parameters(info, encoder)
+    if encoder == "libx265":
+        parameters.insert(0, "log-level=error")  # x265 prints by itself
+    if parameters:
+        options[_PARAMETERS[encoder]] = ":".join(parameters)
+    return options
+
+
+_PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE; what follows are the kinds of interlacing
+_PARAMETERS = {
+    "libx264": "x264-params",
+    "libx265": "x265-params",
+    "libsvtav1": "svtav1-params",
+}
+
+
+def _hdr_parameters(info: VideoInfo, encoder: str) -> list[str]:
+    """Static HDR metadata (SMPTE ST 2086, CTA-861.3) in the words of each encoder."""
+    if encoder not in _PARAMETERS:
+        return []
+    parameters = []
+    display, light = {
+        "libx264": ("mastering-display", "cll"),
+        "libx265": ("master-display", "max-cll"),
+        "libsvtav1": ("mastering-display", "content-light"),
+    }[encoder]
+    if info.mastering_display:
+        # x264 and x265 count in 1/50000 and 1/10000 cd/m², SVT-AV1 in units.
+        steps = (1, 1) if encoder == "libsvtav1" else (50_000, 10_000)
+        *points, least, most = info.mastering_display
+        red, green, blue, white = (
+            f"({_number(x * steps[0])},{_number(y * steps[0])})"
+            for x, y in zip(points[::2], points[1::2], strict=True)
+        )
+        levels = f"({_number(most * steps[1])},{_number(least * steps[1])})"
+        parameters.append(f"{display}=G{green}B{blue}R{red}WP{white}L{levels}")
+    if info.content_light:
+        parameters.append("{}={},{}".format(light, *info.content_light))
+    return parameters
+
+
+def _number(value: Fraction) -> str:
+    return str(value) if value.denominator == 1 else f"{float(value):.6g}"
+
+
+def _plain(encoder: str) -> str:
+    """The codec that an encoder writes, as people call it."""
+    names = {"libx264": "H.264", "libx265": "HEVC", "libvpx-vp9": "VP9", "ffv1": "FFV1"}
+    return names.get(encoder, encoder)

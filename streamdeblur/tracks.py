@@ -1,0 +1,221 @@
+"""Sound, subtitles, data and cover art, copied packet by packet beside the picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+from av.stream import DataStream, Discard, Disposition, Stream
+
+from streamdeblur.sources import FileSource, open_container, picture_stream
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter  # which PyAV has in its stubs only
+
+_MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a file that is copied, in seconds of the file's own clock."""
+
+    begin: Fraction | None = None
+    """None: from the first packet."""
+    end: Fraction | None = None
+    """None: to the last packet."""
+    shift: Fraction = Fraction(0)
+    """By how much timestamps are set back."""
+
+    @classmethod
+    def of(cls, source: FileSource | Path) -> Part:
+        """What a source reads; everything if only a path is given."""
+        if isinstance(source, Path):
+            return cls()
+        return cls(source.begin, source.end, source.shift)
+
+
+class TrackCopier:
+    """Copies every track but the picture into an output, never ahead of the picture.
+
+    The file is read a second time for this, so that its tracks need no buffer. Packets are
+    copied whole: with a `part`, those that begin in it.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+
+    def __init__(self, path: Path, output: OutputContainer, part: Part) -> None:
+        self._output = output
+        self._part = part
+        self._input = open_container(path)
+        self.picture = picture_stream(self._input, path)
+        """The stream that is not copied."""
+        self.picture.discard = Discard.all
+        self._copies: dict[int, Stream] = {}
+        self._packets: Iterator[Packet[Any]] = iter(())
+        self._next: Packet[Any] | None = None
+        self.notices: list[str] = []
+        """What the output cannot hold, one line each; complete after `add_tracks`."""
+
+    def add_tracks(self, add_picture: Callable[[], None]) -> None:
+        """Add the output's streams in the order of the input's, the picture by `add_picture`."""
+        for stream in self._input.streams:
+            if stream.index == self.picture.index:
+                add_picture()
+            else:
+                self._add(stream)
+        self._copy_facts()
+
+    def advance(self, until: Fraction | None = None) -> None:
+        """Write the packets up to `until`, in seconds of the output's clock; all if None."""
+        while (packet := self._next) is not None:
+            moment = packet_time(packet)
+            if until is not None and moment is not None and moment > until:
+                return
+            self._output.mux(packet)
+            self._next = next(self._packets, None)
+
+    def start(self) -> None:
+        """Read the first packet. To be called when the output's streams are complete."""
+        self._packets = self._readdressed()
+        self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        """Close the file that is read. Harmless when repeated."""
+        self._input.close()
+
+    def _add(self, stream: Stream) -> None:
+        """Add a track's copy to the output, or a notice that it is left out."""
+        kind = self._output.format.name
+        if _is_timecode(stream) and (kind in _MOV_FAMILY or "timecode" in self.picture.metadata):
+            return  # written again by the muxer, or kept as a tag of the picture
+        if not _fits(stream, kind):
+            self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
+            return
+        copy = self._output.add_stream_from_template(stream, opaque=True)
+        copy.metadata.update(stream.metadata)
+        copy.disposition = stream.disposition
+        self._copies[stream.index] = copy
+
+    def _copy_facts(self) -> None:
+        """Copy title, date, place and other tags of the whole file, and its chapters."""
+        own = {"major_brand", "minor_version", "compatible_brands", "encoder"}
+        tags = self._input.metadata.items()
+        self._output.metadata.update({key: value for key, value in tags if key not in own})
+        chapters = [_moved(chapter, self._part) for chapter in self._input.chapters()]
+        self._output.set_chapters([chapter for chapter in chapters if chapter is not None])
+
+    def _readdressed(self) -> Iterator[Packet[Any]]:
+        """The packets of the copied tracks, within the part, as the output wants them."""
+        copied = [self._input.streams[index] for index in self._copies]
+        running = {stream.index for stream in copied if stream.type != "attachment"}
+        part, latest = self._part, dict[int, int]()
+        if part.begin:
+            # Without an index the packets before are read and left out.
+            with suppress(FFmpegError):
+                self._input.seek(math.floor(part.begin * av.time_base))
+        packets = self._read(copied) if running else iter(())
+        for packet in packets:
+            index, moment = packet.stream_index, packet_time(packet)
+            is_cover = bool(packet.stream.disposition & Disposition.attached_pic)
+            if not packet.size or index not in running:
+                continue
+            if is_cover:
+                running.discard(index)  # given once more after a seek
+            elif moment is not None and part.end is not None and moment >= part.end:
+                running.discard(index)
+                continue
+            elif moment is not None and part.begin is not None and moment < part.begin:
+                continue
+            else:
+                _shift(packet, part.shift)
+            _hold_order(packet, latest)
+            packet.stream = self._copies[index]
+            yield packet
+            if not running:
+                return
+
+    def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
+        """Demux up to the end of the file, or up to where it cannot be read any more."""
+        with suppress(FFmpegError):  # the picture's source meets the same place, and counts it
+            yield from self._input.demux(streams)
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
+    """When a packet is due at the decoder, in seconds; None if it does not say."""
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return None if ticks is None or not packet.time_base else ticks * packet.time_base
+
+
+def _is_timecode(stream: Stream) -> bool:
+    return isinstance(stream, DataStream) and "timecode" in stream.metadata
+
+
+def _fits(stream: Stream, container: str) -> bool:
+    """Whether a container can hold a track.
+
+    Some refuse only when the header is written, so one is written to memory. Camera makers' data
+    has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
+    """
+    if isinstance(stream, DataStream):
+        if stream.name is None or (stream.name == "bin_data" and container not in _MOV_FAMILY):
+            return False
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        trial.add_stream_from_template(stream, opaque=True)
+        trial.start_encoding()
+    except (FFmpegError, ValueError):
+        return False
+    finally:
+        with suppress(FFmpegError, ValueError):
+            trial.close()
+    return True
+
+
+def _title(stream: Stream) -> str:
+    """A track as people know it: `track 4 (subtitle subrip, English)`."""
+    name = getattr(stream, "name", None) or stream.metadata.get("handler_name", "").strip()
+    words = [stream.type, name, stream.language if stream.language != "und" else None]
+    return f"track {stream.index} ({', '.join(word for word in words if word)})"
+
+
+def _shift(packet: Packet[Any], seconds: Fraction) -> None:
+    """Set a packet's clock back, to the nearest tick of its own."""
+    if not seconds or not packet.time_base:
+        return
+    ticks = round(seconds / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts - ticks
+    packet.dts = None if packet.dts is None else packet.dts - ticks
+
+
+def _hold_order(packet: Packet[Any], latest: dict[int, int]) -> None:
+    """Move a packet that comes out of order behind its predecessor: muxers refuse it otherwise."""
+    if packet.dts is None:
+        return
+    index = packet.stream_index
+    if index in latest and packet.dts <= latest[index]:
+        packet.dts = latest[index] + 1
+        packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+    latest[index] = packet.dts
+
+
+def _moved(chapter: Chapter, part: Part) -> Chapter | None:
+    """A chapter within the part and on the output's clock; None if it lies outside."""
+    base = chapter["time_base"] or Fraction(1)
+    begin, end = chapter["start"] * base, chapter["end"] * base
+    begin = begin if part.begin is None else max(begin, part.begin)
+    end = end if part.end is None else min(end, part.end)
+    if begin >= end:
+        return None
+    start, stop = round((begin - part.shift) / base), round((end - part.shift) / base)
+    return {**chapter, "start": start, "end": stop}
