@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-import struct
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self
 
 import av
 from av.container import InputContainer
 from av.device import enumerate_input_devices
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained
 from streamdeblur.frames import Frame, VideoInfo, rgb_view
+from streamdeblur.headers import (
+    MICROSECOND,
+    open_container,
+    picture_stream,
+    tick_length,
+    video_info,
+)
 
-_USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
-_MICROSECONDS = Fraction(1, 1_000_000)
 _TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
 _READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
 
@@ -100,7 +101,7 @@ class FileSource(_Reader):
         try:
             self._stream = picture_stream(self._container, self.path)
             self._stream.thread_type = "AUTO"
-            time_base = _time_base(self._stream)
+            time_base = tick_length(self._stream)
             origin = Fraction(self._container.start_time or 0, av.time_base)
             self.begin = None if start is None else origin + start
             """Where reading begins, in seconds of the file's clock; None at its first frame."""
@@ -115,7 +116,7 @@ class FileSource(_Reader):
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(self._nothing_read(start))
-            self.info = _info(self._container, self._stream, self._first, start, duration)
+            self.info = video_info(self._container, self._stream, self._first, start, duration)
         except BaseException:
             self._container.close()
             raise
@@ -133,7 +134,7 @@ class FileSource(_Reader):
     def _seek(self) -> None:
         """Go to the last key frame before `begin`; to the file's beginning if it has no index."""
         assert self.begin is not None
-        target = math.floor(self.begin / _time_base(self._stream))
+        target = math.floor(self.begin / tick_length(self._stream))
         try:
             self._container.seek(target, stream=self._stream)
         except FFmpegError:
@@ -145,7 +146,7 @@ class FileSource(_Reader):
 
     def _decoded(self) -> Generator[av.VideoFrame, None, None]:
         """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
-        time_base = _time_base(self._stream)
+        time_base = tick_length(self._stream)
         reached = Fraction(0)
         for picture in self._all_decoded():
             if picture.pts is not None:
@@ -165,7 +166,7 @@ class FileSource(_Reader):
         if self._stream.duration is None:
             return Fraction(0)
         promised = (self._stream.start_time or 0) + self._stream.duration
-        whole = promised * _time_base(self._stream)
+        whole = promised * tick_length(self._stream)
         return whole if self.end is None else min(whole, self.end)
 
     def _all_decoded(self) -> Generator[av.VideoFrame, None, None]:
@@ -224,7 +225,7 @@ class CameraSource(_Reader):
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(f"camera {device} gives no picture: is it in use or covered?")
-            info = _info(self._container, self._stream, self._first, None, None)
+            info = video_info(self._container, self._stream, self._first, None, None)
         except BaseException:
             self._container.close()
             raise
@@ -254,45 +255,11 @@ class CameraSource(_Reader):
                 for picture in pictures:
                     moment = _moment(picture)
                     first = moment if first is None else first
-                    picture.time_base = _MICROSECONDS
-                    picture.pts = round((moment - first) / _MICROSECONDS)
+                    picture.time_base = MICROSECOND
+                    picture.pts = round((moment - first) / MICROSECOND)
                     yield picture
         except FFmpegError:
             return  # unplugged: the stream ends, what was recorded stays
-
-
-def open_container(path: Path) -> InputContainer:
-    """Open a file of this computer for reading; a playlist in it cannot reach for the network.
-
-    Raises:
-        VideoError: it is missing, a folder, empty, not allowed, or not a video.
-    """
-    if path.is_dir():
-        raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
-    if not path.exists():
-        raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
-    with explained(f"can't open {path}", "is it a complete video file that you may read?"):
-        return av.open(
-            str(path.absolute()),  # a relative name with a colon would be taken for a URL
-            container_options={"protocol_whitelist": "file,crypto,data"},
-            metadata_errors="replace",
-        )
-
-
-def picture_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The stream to deblur: FFmpeg's choice, but never cover art.
-
-    Raises:
-        VideoError: there is none, or no decoder for it.
-    """
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
-        raise VideoError(f"{path} has no video stream: is it a sound file?")
-    if stream.codec_context is None:
-        raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
-    return stream
 
 
 class _Clock:
@@ -310,102 +277,6 @@ class _Clock:
             pts = 0 if last is None else last + self._step
         self._last = pts if last is None else max(pts, last + 1)
         return self._last
-
-
-def _info(
-    container: InputContainer,
-    stream: VideoStream,
-    first: av.VideoFrame,
-    start: Fraction | None,
-    duration: Fraction | None,
-) -> VideoInfo:
-    """What the header and the first decoded picture say; the picture wins."""
-    whole = start is None and duration is None
-    side_data = _side_data(first)
-    return VideoInfo(
-        width=first.width,
-        height=first.height,
-        time_base=first.time_base or _time_base(stream),
-        rate=stream.average_rate or stream.guessed_rate or _USUAL_RATE,
-        codec=stream.codec_context.codec.canonical_name,
-        pix_fmt=first.format.name,
-        frame_count=(stream.frames or None) if whole else None,
-        duration=_duration(container, stream, start, duration),
-        colorspace=first.colorspace,
-        color_range=first.color_range,
-        color_primaries=first.color_primaries,
-        color_trc=first.color_trc,
-        sample_aspect_ratio=stream.sample_aspect_ratio or None,
-        display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
-        rotation=first.rotation,
-        field_order=stream.codec_context.field_order,
-        profile=stream.profile,
-        mastering_display=_mastering_display(side_data.get(SideData.MASTERING_DISPLAY_METADATA)),
-        content_light=_content_light(side_data.get(SideData.CONTENT_LIGHT_LEVEL)),
-        unkept=tuple(words for kind, words in _UNKEPT.items() if kind in side_data),
-    )
-
-
-def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
-    """What travels beside the samples, by type."""
-    try:
-        found = cast(Iterable[Any], picture.side_data)  # a mapping that iterates over its values
-        return {item.type: bytes(item) for item in found}
-    except ValueError:  # a type that this PyAV does not know hides the others
-        return {}
-
-
-_UNKEPT = {
-    SideData.SPHERICAL: "the 360° tag",
-    SideData.STEREO3D: "the stereo 3D tag",
-    SideData.DOVI_METADATA: "Dolby Vision (its base layer stays)",
-    SideData.ICC_PROFILE: "the ICC profile",
-}
-
-
-def _time_base(stream: VideoStream) -> Fraction:
-    return stream.time_base or _MICROSECONDS
-
-
-def _duration(
-    container: InputContainer,
-    stream: VideoStream,
-    start: Fraction | None,
-    duration: Fraction | None,
-) -> Fraction | None:
-    """Seconds between `start` and the end, or less if `duration` is."""
-    if stream.duration is not None:
-        whole = stream.duration * _time_base(stream)
-    elif container.duration is not None:
-        whole = Fraction(container.duration, av.time_base)
-    else:
-        return duration
-    rest = max(Fraction(0), whole - (start or 0))
-    return rest if duration is None else min(rest, duration)
-
-
-def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
-    """FFmpeg's AVDisplayMatrix: nine 32-bit integers."""
-    return None if data is None else struct.unpack("=9i", data[:36])
-
-
-def _mastering_display(data: bytes | None) -> tuple[Fraction, ...] | None:
-    """FFmpeg's AVMasteringDisplayMetadata: ten rationals, then which of them are set."""
-    if data is None:
-        return None
-    numbers = struct.unpack("=22i", data[:88])
-    pairs = list(zip(numbers[0:20:2], numbers[1:20:2], strict=True))
-    if not all(numbers[20:]) or not all(bottom for _, bottom in pairs):
-        return None
-    return tuple(Fraction(top, bottom) for top, bottom in pairs)
-
-
-def _content_light(data: bytes | None) -> tuple[int, int] | None:
-    """FFmpeg's AVContentLightMetadata: two 32-bit integers."""
-    if data is None:
-        return None
-    most, average = struct.unpack("=2I", data[:8])
-    return most, average
 
 
 def _moment(picture: av.VideoFrame) -> Fraction:

@@ -17,7 +17,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
-from streamdeblur.sources import FileSource, open_container, picture_stream
+from streamdeblur.headers import open_container, picture_stream
+from streamdeblur.sources import FileSource
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
@@ -167,9 +168,9 @@ def _fits(stream: Stream, container: str) -> bool:
     Some refuse only when the header is written, so one is written to memory. Camera makers' data
     has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
     """
-    if isinstance(stream, DataStream):
-        if stream.name is None or (stream.name == "bin_data" and container not in _MOV_FAMILY):
-            return False
+    nameless = {None} if container in _MOV_FAMILY else {None, "bin_data"}
+    if isinstance(stream, DataStream) and stream.name in nameless:
+        return False
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         trial.add_stream_from_template(stream, opaque=True)

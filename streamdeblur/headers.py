@@ -1,0 +1,153 @@
+"""What a video file says of itself: its picture stream and the facts of that picture."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+from av.container import InputContainer
+from av.sidedata.sidedata import Type as SideData
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import explained
+from streamdeblur.frames import VideoInfo
+
+MICROSECOND = Fraction(1, 1_000_000)
+_USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
+
+
+def open_container(path: Path) -> InputContainer:
+    """Open a file of this computer for reading; a playlist in it cannot reach for the network.
+
+    Raises:
+        VideoError: it is missing, a folder, empty, not allowed, or not a video.
+    """
+    if path.is_dir():
+        raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
+    if not path.exists():
+        raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
+    if path.is_file() and path.stat().st_size == 0:
+        raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
+    with explained(f"can't open {path}", "is it a complete video file that you may read?"):
+        return av.open(
+            str(path.absolute()),  # a relative name with a colon would be taken for a URL
+            container_options={"protocol_whitelist": "file,crypto,data"},
+            metadata_errors="replace",
+        )
+
+
+def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The stream to deblur: FFmpeg's choice, but never cover art.
+
+    Raises:
+        VideoError: there is none, or no decoder for it.
+    """
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        raise VideoError(f"{path} has no video stream: is it a sound file?")
+    if stream.codec_context is None:
+        raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
+    return stream
+
+
+def video_info(
+    container: InputContainer,
+    stream: VideoStream,
+    first: av.VideoFrame,
+    start: Fraction | None,
+    duration: Fraction | None,
+) -> VideoInfo:
+    """What the header and the first decoded picture say; the picture wins."""
+    whole = start is None and duration is None
+    side_data = _side_data(first)
+    return VideoInfo(
+        width=first.width,
+        height=first.height,
+        time_base=first.time_base or tick_length(stream),
+        rate=stream.average_rate or stream.guessed_rate or _USUAL_RATE,
+        codec=stream.codec_context.codec.canonical_name,
+        pix_fmt=first.format.name,
+        frame_count=(stream.frames or None) if whole else None,
+        duration=_duration(container, stream, start, duration),
+        colorspace=first.colorspace,
+        color_range=first.color_range,
+        color_primaries=first.color_primaries,
+        color_trc=first.color_trc,
+        sample_aspect_ratio=stream.sample_aspect_ratio or None,
+        display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
+        rotation=first.rotation,
+        field_order=stream.codec_context.field_order,
+        profile=stream.profile,
+        mastering_display=_mastering_display(side_data.get(SideData.MASTERING_DISPLAY_METADATA)),
+        content_light=_content_light(side_data.get(SideData.CONTENT_LIGHT_LEVEL)),
+        unkept=tuple(words for kind, words in _UNKEPT.items() if kind in side_data),
+    )
+
+
+def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
+    """What travels beside the samples, by type."""
+    try:
+        found = cast(Iterable[Any], picture.side_data)  # a mapping that iterates over its values
+        return {item.type: bytes(item) for item in found}
+    except ValueError:  # a type that this PyAV does not know hides the others
+        return {}
+
+
+_UNKEPT = {
+    SideData.SPHERICAL: "the 360° tag",
+    SideData.STEREO3D: "the stereo 3D tag",
+    SideData.DOVI_METADATA: "Dolby Vision (its base layer stays)",
+    SideData.ICC_PROFILE: "the ICC profile",
+}
+
+
+def tick_length(stream: VideoStream) -> Fraction:
+    """Seconds per tick of a stream's timestamps; a microsecond if it does not say."""
+    return stream.time_base or MICROSECOND
+
+
+def _duration(
+    container: InputContainer,
+    stream: VideoStream,
+    start: Fraction | None,
+    duration: Fraction | None,
+) -> Fraction | None:
+    """Seconds between `start` and the end, or less if `duration` is."""
+    if stream.duration is not None:
+        whole = stream.duration * tick_length(stream)
+    elif container.duration is not None:
+        whole = Fraction(container.duration, av.time_base)
+    else:
+        return duration
+    rest = max(Fraction(0), whole - (start or 0))
+    return rest if duration is None else min(rest, duration)
+
+
+def _display_matrix(data: bytes | None) -> tuple[int, ...] | None:
+    """FFmpeg's AVDisplayMatrix: nine 32-bit integers."""
+    return None if data is None else struct.unpack("=9i", data[:36])
+
+
+def _mastering_display(data: bytes | None) -> tuple[Fraction, ...] | None:
+    """FFmpeg's AVMasteringDisplayMetadata: ten rationals, then which of them are set."""
+    if data is None:
+        return None
+    numbers = struct.unpack("=22i", data[:88])
+    pairs = list(zip(numbers[0:20:2], numbers[1:20:2], strict=True))
+    if not all(numbers[20:]) or not all(bottom for _, bottom in pairs):
+        return None
+    return tuple(Fraction(top, bottom) for top, bottom in pairs)
+
+
+def _content_light(data: bytes | None) -> tuple[int, int] | None:
+    """FFmpeg's AVContentLightMetadata: two 32-bit integers."""
+    if data is None:
+        return None
+    most, average = struct.unpack("=2I", data[:8])
+    return most, average
