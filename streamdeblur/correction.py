@@ -7,6 +7,7 @@ and a colour matrix touches nothing but the difference.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -77,6 +78,8 @@ def planar_copy(picture: av.VideoFrame) -> av.VideoFrame:
     if layout == picture.format.name:
         copy = _clone(picture)
     else:
+        if picture.format.is_rgb and picture.format.components[0].bits < 8:
+            picture = picture.reformat(format="rgb24")  # or else white would not stay white
         # Equal ranges: whatever they are, the numbers are not to be stretched.
         copy = picture.reformat(
             format=layout,
@@ -103,7 +106,9 @@ def side_by_side(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
         half = target.shape[1] // 2
         target[:, :half] = _widened(first, half)
         target[:, half:] = _widened(second, half)
-    for tag in ("pts", "time_base", "colorspace", "color_range", "color_primaries", "color_trc"):
+    if right.time_base:
+        joined.time_base = right.time_base
+    for tag in ("pts", "colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(joined, tag, getattr(right, tag))
     return joined
 
@@ -190,7 +195,7 @@ def _clone(picture: av.VideoFrame) -> av.VideoFrame:
         width=picture.width,
         height=picture.height,
         format=picture.format,
-        time_base=picture.time_base,
+        time_base=picture.time_base or Fraction(1, 1_000_000),  # frames made in code have none
     )
     door.link_to(graph.add("buffersink"))
     graph.configure()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -69,7 +69,7 @@ class Encoding:
 def choose_encoding(
     info: VideoInfo,
     size: tuple[int, int],
-    writable: frozenset[str] | set[str],
+    takes: Callable[[str], bool],
     container: str,
     *,
     codec: str | None = None,
@@ -80,7 +80,7 @@ def choose_encoding(
     """Decide how a video like `info` is encoded at `size` (width, height in pixels).
 
     Args:
-        writable: encoders that the container takes.
+        takes: whether the container holds what an encoder makes.
         container: the container's name for messages.
         codec: encoder or codec family asked for; by default that of the input.
         extra: options for the encoder, which win over all others.
@@ -89,9 +89,9 @@ def choose_encoding(
         VideoError: there is no such encoder, or the container takes none.
     """
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
-    if codec and wanted not in writable:
+    if codec and not takes(wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
-    encoder = wanted if codec else _best(info, size, wanted, writable, container)
+    encoder = wanted if codec else _best(info, size, wanted, takes, container)
     layout, notices = _layout(info, size, encoder)
     if not codec and encoder != _FAMILIES.get(info.codec):
         notices.insert(0, f"the video becomes {_plain(encoder)} (it was {info.codec})")
@@ -136,11 +136,11 @@ def _best(
     info: VideoInfo,
     size: tuple[int, int],
     wanted: str,
-    writable: frozenset[str] | set[str],
+    takes: Callable[[str], bool],
     container: str,
 ) -> str:
     """`wanted` if it loses neither depth nor chroma, else the first other that does not."""
-    candidates = [name for name in dict.fromkeys((wanted, *_SUBSTITUTES)) if name in writable]
+    candidates = [name for name in dict.fromkeys((wanted, *_SUBSTITUTES)) if takes(name)]
     if not candidates:
         raise VideoError(f"{container} files can't hold video that this program encodes: use .mkv")
     if candidates[0] == "prores_ks":

@@ -132,6 +132,8 @@ _FAITHFUL = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.BITEXACT
 )
+# swscale takes gray for full range whatever it is told: 16..235 becomes 0..255 by this table.
+_STRETCHED = np.rint(np.clip((np.arange(256) - 16) * 255 / 219, 0, 255)).astype(np.uint8)
 
 
 def rgb_view(picture: av.VideoFrame) -> Image:
@@ -148,7 +150,9 @@ def rgb_view(picture: av.VideoFrame) -> Image:
         interpolation=int(_FAITHFUL),
         threads=1,  # other stages need the other cores
     )
-    return np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+    image = np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
+    is_gray = len(picture.format.components) < 3 and not is_rgb
+    return image if not is_gray or is_full_range(picture) else _STRETCHED[image]
 
 
 def matrix(picture: av.VideoFrame) -> int:

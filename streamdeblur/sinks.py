@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Mapping
@@ -94,7 +95,7 @@ class FileSink:
         self._encoding = choose_encoding(
             info,
             self._size(),
-            self._output.supported_codecs,
+            self._takes,
             self._output.format.name,
             codec=codec,
             crf=crf,
@@ -188,6 +189,18 @@ class FileSink:
             raise VideoError(
                 f"{encoding.encoder} has no option {name}{_options_like(stream, name)}"
             )
+
+    def _takes(self, encoder: str) -> bool:
+        """Whether the container holds what an encoder makes."""
+        kind = self._output.format.name
+        if kind == "mpegts":  # which takes anything, as data that no player understands
+            return encoder in ("libx264", "libx265", "mpeg2video")
+        trial = av.open(io.BytesIO(), "w", format=kind)
+        try:
+            trial.add_stream(encoder, rate=25)
+        except ValueError:
+            return False
+        return True
 
     def _start(self) -> None:
         """Write the header."""
@@ -327,14 +340,13 @@ def _open(path: Path, part: Path, info: VideoInfo, original: Path | None) -> Out
 
 
 def _container_options(info: VideoInfo) -> dict[str, str]:
-    """Options of MOV and MP4, which other containers ignore."""
+    """Options that keep timestamps as they are; containers ignore those of others."""
     ticks = info.time_base.denominator
     return {
         "video_track_timescale": str(ticks),
         # The clock of start offsets: by default they are rounded to milliseconds.
         "movie_timescale": str(min(math.lcm(ticks, 48_000), 2**31 - 1)),
-        # Tags without a place in iTunes' list (camera, firmware, place) are kept as well.
-        "movflags": "use_metadata_tags",
+        "mpegts_copyts": "1",  # else a transport stream's clock is moved
     }
 
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+# Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
+# fmt: off
+_ITUNES_TAGS = {
+    "album", "album_artist", "artist", "author", "comment", "composer", "compilation", "copyright",
+    "creation_time", "date", "description", "disc", "episode_id", "genre", "grouping", "keywords",
+    "location", "lyrics", "network", "performer", "show", "synopsis", "timecode", "title", "track",
+}
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +106,8 @@ class TrackCopier:
     def _add(self, stream: Stream) -> None:
         """Add a track's copy to the output, or a notice that it is left out."""
         kind = self._output.format.name
-        if _is_timecode(stream) and (kind in _MOV_FAMILY or "timecode" in self.picture.metadata):
-            return  # written again by the muxer, or kept as a tag of the picture
+        if self._is_rewritten(stream):
+            return
         if not _fits(stream, kind):
             self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
             return
@@ -108,13 +116,41 @@ class TrackCopier:
         copy.disposition = stream.disposition
         self._copies[stream.index] = copy
 
+    def _is_rewritten(self, stream: Stream) -> bool:
+        """Whether a track is one that the muxer makes anew from tags and chapters.
+
+        In the MOV family time codes and the titles of chapters are tracks of their own.
+        """
+        if not isinstance(stream, DataStream):
+            return False
+        is_timecode = "timecode" in stream.metadata and "timecode" in self.picture.metadata
+        chapters = len(self._input.chapters())
+        is_titles = stream.name == "bin_data" and 0 < chapters == stream.frames
+        return is_timecode or is_titles
+
     def _copy_facts(self) -> None:
         """Copy title, date, place and other tags of the whole file, and its chapters."""
         own = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-        tags = self._input.metadata.items()
-        self._output.metadata.update({key: value for key, value in tags if key not in own})
+        tags = {key: text for key, text in self._input.metadata.items() if key not in own}
+        self._output.metadata.update(tags)
+        if self._output.format.name in _MOV_FAMILY:
+            # A tag can end in its language, as in `location-eng`.
+            self._keep_tags([key for key in tags if key.partition("-")[0] not in _ITUNES_TAGS])
         chapters = [_moved(chapter, self._part) for chapter in self._input.chapters()]
         self._output.set_chapters([chapter for chapter in chapters if chapter is not None])
+
+    def _keep_tags(self, unusual: list[str]) -> None:
+        """Have a MOV or MP4 keep tags that iTunes' list lacks, if that harms nothing else."""
+        if not unusual:
+            return
+        has_cover = any(
+            stream.disposition & Disposition.attached_pic for stream in self._output.streams
+        )
+        if has_cover:  # which the muxer writes only in iTunes' list
+            names = ", ".join(unusual)
+            self.notices.append(f"the tags {names} are left out in favour of the cover picture")
+        else:
+            self._output.container_options["movflags"] = "use_metadata_tags"
 
     def _readdressed(self) -> Iterator[Packet[Any]]:
         """The packets of the copied tracks, within the part, as the output wants them."""
@@ -156,10 +192,6 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
     """When a packet is due at the decoder, in seconds; None if it does not say."""
     ticks = packet.dts if packet.dts is not None else packet.pts
     return None if ticks is None or not packet.time_base else ticks * packet.time_base
-
-
-def _is_timecode(stream: Stream) -> bool:
-    return isinstance(stream, DataStream) and "timecode" in stream.metadata
 
 
 def _fits(stream: Stream, container: str) -> bool:

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from streamdeblur.errors import VideoError
+from streamdeblur.frames import Frame, is_full_range
+from streamdeblur.sources import CameraSource, FileSource, open_source
+from tests.conftest import ClipMaker
+
+MS = Fraction(1, 1000)
+VFR = [0, 40, 70, 140, 150, 310, 350, 600]
+
+
+def read(source: FileSource | CameraSource) -> list[Frame]:
+    with source:
+        return list(source)
+
+
+def test_every_frame_comes_with_its_own_time(make_clip: ClipMaker) -> None:
+    path = make_clip("vfr.mkv", pts=VFR, time_base=MS)
+    source = open_source(str(path))
+    assert isinstance(source, FileSource)
+    assert not source.live
+    frames = read(source)
+    assert [frame.pts for frame in frames] == VFR
+    assert [frame.picture.pts for frame in frames] == VFR
+    assert frames[0].image.shape == (48, 64, 3)
+    assert frames[0].image.dtype == np.uint8
+    assert (source.frames_read, source.decode_errors) == (len(VFR), 0)
+
+
+def test_timestamps_that_do_not_begin_at_zero_stay(make_clip: ClipMaker) -> None:
+    times = [5005 + 1001 * index for index in range(9)]
+    path = make_clip("late.mov", pts=times, time_base=Fraction(1, 30_000))
+    with av.open(str(path)) as container:
+        inside = [frame.pts for frame in container.decode(video=0)]
+    assert [frame.pts for frame in read(FileSource(path))] == inside
+    assert inside[0] is not None
+    assert inside[0] > 0
+
+
+def test_info_tells_what_a_sink_needs(make_clip: ClipMaker) -> None:
+    path = make_clip(
+        "clip.mp4",
+        size=(64, 32),
+        pix_fmt="yuv420p10le",
+        colorspace=9,
+        color_range=1,
+        color_primaries=9,
+        color_trc=16,
+        pixel_aspect=Fraction(4, 3),
+        rotation=90,
+        audio=True,
+    )
+    with FileSource(path) as source:
+        info = source.info
+    assert (info.width, info.height, info.frame_count) == (64, 32, 12)
+    assert (info.rate, info.duration) == (25, Fraction(12, 25))
+    assert (info.codec, info.pix_fmt) == ("h264", "yuv420p10le")
+    assert (info.colorspace, info.color_range) == (9, 1)
+    assert (info.color_primaries, info.color_trc) == (9, 16)
+    assert (info.sample_aspect_ratio, info.rotation) == (Fraction(4, 3), 90)
+    assert info.display_matrix is not None
+    assert info.display_matrix[:2] == (0, -65536)
+
+
+def test_full_range_is_seen_in_either_spelling(make_clip: ClipMaker) -> None:
+    path = make_clip("full.mp4", pix_fmt="yuvj420p", color_range=2)
+    assert all(is_full_range(frame.picture) for frame in read(FileSource(path)))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1"])
+def test_start_and_duration_cut_to_the_tick(make_clip: ClipMaker, codec: str) -> None:
+    path = make_clip("long.mkv", codec=codec, pts=range(0, 4000, 40), time_base=MS)
+    source = FileSource(path, start=Fraction("1.01"), duration=Fraction("0.5"))
+    frames = read(source)
+    assert [frame.picture.pts for frame in frames] == list(range(1040, 1510, 40))
+    assert [frame.pts for frame in frames] == list(range(30, 500, 40))
+    assert source.shift == Fraction("1.01")
+    assert source.info.frame_count is None
+    assert source.info.duration == Fraction("0.5")
+
+
+def test_duration_alone_keeps_the_clock(make_clip: ClipMaker) -> None:
+    path = make_clip("vfr.mkv", pts=VFR, time_base=MS)
+    assert [f.pts for f in read(FileSource(path, duration=Fraction("0.2")))] == VFR[:5]
+
+
+def test_a_start_beyond_the_end_is_refused(make_clip: ClipMaker) -> None:
+    path = make_clip()
+    with pytest.raises(VideoError, match=r"clip\.mp4 has no picture at 99 s: choose an earlier"):
+        FileSource(path, start=Fraction(99))
+
+
+def test_the_output_of_a_closed_source_ends(make_clip: ClipMaker) -> None:
+    source = FileSource(make_clip())
+    frames = iter(source)
+    next(frames)
+    source.close()
+    source.close()
+    assert list(frames) == []
+
+
+def test_missing_times_are_filled_in_and_always_increase(
+    make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = FileSource(make_clip("clip.mkv", pts=range(0, 400, 40), time_base=MS))
+    decoded = source._pictures
+
+    def broken():
+        for picture, pts in zip(decoded, (None, 80, 80, 60, None, 400), strict=False):
+            picture.pts = pts
+            picture.dts = None
+            yield picture
+
+    monkeypatch.setattr(source, "_pictures", broken())
+    assert [frame.pts for frame in read(source)] == [0, 40, 80, 81, 82, 122, 400]
+
+
+def test_damage_is_counted_and_stepped_over(make_clip: ClipMaker) -> None:
+    path = make_clip("clip.mp4", options={"g": "4"})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    path.write_bytes(data)
+    source = FileSource(path)
+    frames = read(source)
+    assert source.decode_errors >= 1
+    assert len(frames) >= 10
+
+
+def test_a_file_cut_short_counts_as_an_error(make_clip: ClipMaker) -> None:
+    path = make_clip("clip.avi", codec="mpeg4", pts=range(100))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+    source = FileSource(path)
+    assert len(read(source)) < 100
+    assert source.decode_errors >= 1
+
+
+def refused(name: str) -> str:
+    with pytest.raises(VideoError) as caught:
+        open_source(name)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert name in message
+    return message
+
+
+def test_bad_files_are_refused_in_one_line_with_their_name(tmp_path: Path) -> None:
+    assert "no such file" in refused(str(tmp_path / "missing.mp4"))
+    assert "is a folder" in refused(str(tmp_path))
+    (tmp_path / "empty.mp4").touch()
+    assert "is empty" in refused(str(tmp_path / "empty.mp4"))
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    assert "Invalid data" in refused(str(tmp_path / "text.mp4"))
+    sorted_before = sorted(path.name for path in tmp_path.iterdir())
+    assert sorted_before == ["empty.mp4", "text.mp4"]
+
+
+def test_a_file_with_sound_only_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("aac", rate=48_000)
+        stream.layout = "mono"
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), "fltp", "mono")
+        sound.sample_rate = 48_000
+        output.mux(stream.encode(sound))
+        output.mux(stream.encode(None))
+    assert "no video stream" in refused(str(path))
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="may read everything")
+def test_a_file_without_permission_is_refused(make_clip: ClipMaker) -> None:
+    path = make_clip()
+    path.chmod(0)
+    assert "Permission denied" in refused(str(path))
+
+
+def test_a_local_playlist_cannot_reach_for_the_network(tmp_path: Path) -> None:
+    path = tmp_path / "list.m3u8"
+    path.write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
+    )
+    assert "Protocol 'http' not on whitelist" in refused(str(path))
+
+
+def test_ffmpeg_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    refused(str(tmp_path / "text.mp4"))
+    assert capfd.readouterr() == ("", "")
+    assert av.logging.get_level() is None
+
+
+def test_a_file_named_by_a_number_is_a_file(
+    make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_clip()
+    path.rename(path.with_name("7"))
+    monkeypatch.chdir(path.parent)
+    with open_source("7") as source:
+        assert isinstance(source, FileSource)
+
+
+def test_a_name_with_a_colon_is_a_file(
+    make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform == "win32":
+        pytest.skip("no colons in names")
+    path = make_clip("http:clip.mp4")
+    monkeypatch.chdir(path.parent)
+    assert len(read(FileSource("http:clip.mp4"))) == 12
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="devices have names of their own elsewhere")
+@pytest.mark.parametrize("name", ["97", "/dev/video97"])
+def test_an_absent_camera_is_refused_with_those_found(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no camera was found" in refused(name) or "cameras found: /dev/video" in refused(name)
+    found = [Path("/dev/video1"), Path("/dev/video0")]
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(found))
+    assert "cameras found: /dev/video0, /dev/video1" in refused(name)
+
+
+def test_a_camera_has_no_start() -> None:
+    with pytest.raises(VideoError, match="camera 0 has no start"):
+        open_source("0", start=Fraction(1))
+
+
+def test_a_camera_gives_frames_in_microseconds() -> None:
+    source = CameraSource("testsrc2=size=64x48:rate=25", format="lavfi")
+    assert source.live
+    assert source.info.time_base == Fraction(1, 1_000_000)
+    assert (source.info.width, source.info.height) == (64, 48)
+    frames = iter(source)
+    first, second, third = next(frames), next(frames), next(frames)
+    assert [first.pts, second.pts, third.pts] == [0, 40_000, 80_000]
+    assert third.picture.time_base == Fraction(1, 1_000_000)
+    source.close()
+    assert list(frames) == []
