@@ -157,7 +157,7 @@ def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, 
     """The layout nearest to the input's that the encoder takes at this size, and what it costs."""
     source = planar_layout(av.VideoFormat(info.pix_fmt))
     best = _nearest(source, encoder, size)
-    if best == source:
+    if _traits(best) == _traits(source):
         return best, []
     losses = _losses(_traits(source), _traits(best))
     cost = f", which loses {' and '.join(losses)}" if losses else ""
@@ -166,13 +166,17 @@ def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, 
 
 
 def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
-    """The encoder's layout that loses least of `source`, then wastes least."""
-    formats = av.Codec(encoder, "w").video_formats or []
-    layouts = [item.name for item in formats if planar_layout(item) == item.name]
+    """The encoder's layout that loses least of `source`, then wastes least, then is planar."""
+    layouts = [item.name for item in av.Codec(encoder, "w").video_formats or []]
     if encoder in _WHOLE_CHROMA:
         layouts = [name for name in layouts if _fits(_traits(name), size)]
     ours = _traits(source)
-    return min(layouts, key=lambda name: _distance(ours, _traits(name)), default=source)
+
+    def distance(name: str) -> tuple[int, ...]:
+        is_packed = planar_layout(av.VideoFormat(name)) != name
+        return (*_distance(ours, _traits(name)), is_packed)
+
+    return min(layouts, key=distance, default=source)
 
 
 # H.264 and HEVC crop in steps of the chroma grid, so that no stream of theirs can have an odd size
@@ -182,7 +186,7 @@ _WHOLE_CHROMA = {"libx264", "libx265"}
 
 @dataclass(frozen=True, slots=True)
 class _Traits:
-    """What a layout can hold."""
+    """What a layout can hold, however it is packed."""
 
     colours: int
     """1 for gray, else 3."""
@@ -197,7 +201,7 @@ class _Traits:
 
 
 def _traits(name: str) -> _Traits:
-    layout = av.VideoFormat(name)
+    layout = av.VideoFormat(planar_layout(av.VideoFormat(name)))
     parts = len(layout.components)
     grid = chroma_grid(layout)
     depth = layout.components[0].bits

@@ -172,6 +172,8 @@ class FileSink:
         context.colorspace, context.color_range = self._matrix_and_range()
         context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
         context.field_order = info.field_order
+        if not self._keeps_times():
+            context.max_b_frames = 0  # frames out of order would all come late
         # PyAV's default cuts each frame into slices for the threads, which costs x264 quality.
         context.thread_type = "AUTO"
         if info.sample_aspect_ratio:
@@ -273,7 +275,8 @@ class FileSink:
             return 0, 2
         if source.is_rgb or source.has_palette:
             return (1 if info.height >= 720 else 6), 1
-        return info.colorspace, 2 if info.pix_fmt.startswith("yuvj") else info.color_range
+        is_full = info.pix_fmt.startswith("yuvj") or target.name.startswith("yuvj")
+        return info.colorspace, 2 if is_full else info.color_range
 
     def _size(self) -> tuple[int, int]:
         """Width and height of the coded picture, in pixels."""
@@ -283,9 +286,10 @@ class FileSink:
 
     def _time_base(self) -> Fraction:
         """Ticks of the output: the input's, unless the container knows only a frame rate."""
-        if self._output.format.flags & _VARIABLE_RATE:
-            return self._info.time_base
-        return 1 / self._info.rate
+        return self._info.time_base if self._keeps_times() else 1 / self._info.rate
+
+    def _keeps_times(self) -> bool:
+        return bool(self._output.format.flags & _VARIABLE_RATE)
 
     def _other_notices(self) -> list[str]:
         """What tracks, clock and tags lose in this container, one line each."""
@@ -296,6 +300,10 @@ class FileSink:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
         elif kind in _MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
             notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
+        aspect = info.sample_aspect_ratio or 1
+        if aspect != 1 and kind in _MATROSKA and self.encoder not in ("libx264", "libx265"):
+            # Those write it into the video itself; PyAV cannot hand it to the container.
+            notices.append(f"{kind} can't keep the pixel aspect {aspect} with {self.encoder}")
         hdr = info.mastering_display or info.content_light
         if hdr and not any(key.endswith("-params") for key in self._encoding.options):
             notices.append(f"{self.encoder} can't keep the HDR mastering metadata")
