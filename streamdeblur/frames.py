@@ -114,16 +114,8 @@ _LUMA_WEIGHTS = {
     9: (0.2627, 0.0593),  # ITU-R BT.2020-2, table 4, non-constant luminance
     10: (0.2627, 0.0593),  # constant luminance, which players read as the former too
 }
-SWSCALE_MATRIX = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
-"""swscale's name of a matrix, by H.273 MatrixCoefficients."""
+USUAL_MATRICES = {1: Colorspace.ITU709, 6: Colorspace.ITU601}
+"""swscale's name of the matrices that untagged video is given, by H.273 MatrixCoefficients."""
 # Chroma interpolated to every pixel and no rounding bias: without these two flags swscale takes
 # the nearest chroma and makes pictures darker by one level in the mean.
 _FAITHFUL = (
@@ -141,17 +133,17 @@ def rgb_view(picture: av.VideoFrame) -> Image:
 
     It may share memory with `picture`, and must not be written to.
     """
-    is_rgb = picture.format.is_rgb
+    is_tagged = picture.format.is_rgb or picture.colorspace in _LUMA_WEIGHTS
     rgb = picture.reformat(
         format="rgb24",
-        src_colorspace=None if is_rgb else SWSCALE_MATRIX[matrix(picture)],
+        src_colorspace=None if is_tagged else USUAL_MATRICES[matrix(picture)],
         src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=int(_FAITHFUL),
         threads=1,  # other stages need the other cores
     )
     image = np.ascontiguousarray(rgb.to_ndarray(), dtype=np.uint8)
-    is_gray = len(picture.format.components) < 3 and not is_rgb
+    is_gray = len(picture.format.components) < 3 and not picture.format.is_rgb
     return image if not is_gray or is_full_range(picture) else _STRETCHED[image]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -35,11 +35,15 @@ def open_container(path: Path) -> InputContainer:
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
     with explained(f"can't open {path}", "is it a complete video file that you may read?"):
-        return av.open(
+        container = av.open(
             str(path.absolute()),  # a relative name with a colon would be taken for a URL
             container_options={"protocol_whitelist": "file,crypto,data"},
             metadata_errors="replace",
         )
+    if container.format.name == "avi":
+        # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
+        container.flags = int(container.flags) & ~Flags.gen_pts.value
+    return container
 
 
 def picture_stream(container: InputContainer, path: Path) -> VideoStream:
@@ -105,6 +109,11 @@ _UNKEPT = {
     SideData.DOVI_METADATA: "Dolby Vision (its base layer stays)",
     SideData.ICC_PROFILE: "the ICC profile",
 }
+
+
+def ticks_of(picture: av.VideoFrame) -> int | None:
+    """A decoded picture's timestamp, or in files without any, that of its packet."""
+    return picture.pts if picture.pts is not None else picture.dts
 
 
 def tick_length(stream: VideoStream) -> Fraction:

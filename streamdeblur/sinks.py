@@ -29,7 +29,7 @@ from streamdeblur.correction import (
 from streamdeblur.encoders import choose_encoding, similar
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained, translated
-from streamdeblur.frames import SWSCALE_MATRIX, Frame, VideoInfo, is_full_range
+from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
 from streamdeblur.sources import FileSource
 from streamdeblur.tracks import Part, TrackCopier, packet_time
 
@@ -258,7 +258,7 @@ class FileSink:
         how = Interpolation.POINT if finer else Interpolation.BILINEAR
         changed = picture.reformat(
             format=target,
-            dst_colorspace=SWSCALE_MATRIX.get(matrix),
+            dst_colorspace=USUAL_MATRICES.get(matrix),
             src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
             dst_color_range=full or None,
             interpolation=int(how | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP),

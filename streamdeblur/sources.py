@@ -24,6 +24,7 @@ from streamdeblur.headers import (
     open_container,
     picture_stream,
     tick_length,
+    ticks_of,
     video_info,
 )
 
@@ -149,8 +150,8 @@ class FileSource(_Reader):
         time_base = tick_length(self._stream)
         reached = Fraction(0)
         for picture in self._all_decoded():
-            if picture.pts is not None:
-                moment = picture.pts * time_base
+            if (ticks := ticks_of(picture)) is not None:
+                moment = ticks * time_base
                 if self.begin is not None and moment < self.begin:
                     continue
                 if self.end is not None and moment >= self.end:
@@ -272,7 +273,7 @@ class _Clock:
     def tick(self, picture: av.VideoFrame) -> int:
         """The timestamp of the next picture, in its time base."""
         last = self._last
-        pts = picture.pts if picture.pts is not None else picture.dts
+        pts = ticks_of(picture)
         if pts is None:
             pts = 0 if last is None else last + self._step
         self._last = pts if last is None else max(pts, last + 1)

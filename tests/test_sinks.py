@@ -142,13 +142,15 @@ def test_times_stay_to_the_tick_for_picture_and_sound(
     make_clip: ClipMaker, name: str, time_base: Fraction, pts: list[int]
 ) -> None:
     webm = name.endswith("webm")
-    codec = "libvpx-vp9" if webm else "mpeg4" if name.endswith("avi") else "libx264"
-    audio = {} if webm else {"audio": True, "audio_start": Fraction(1, 10)}
-    path = make_clip(name, time_base=time_base, pts=pts, codec=codec, **audio)
+    codec = "libvpx-vp9" if webm else "libx264"
+    plain = webm or name.endswith("avi")  # which hold no AAC, or give it no times
+    audio = {} if plain else {"audio": True, "audio_start": Fraction(1, 10)}
+    options = {"bf": "0"} if name.endswith("avi") else None  # AVI has no times to reorder by
+    path = make_clip(name, time_base=time_base, pts=pts, codec=codec, options=options, **audio)
     output = default_output(path)
     deblur(path, output)
     before, after = pictures(path), pictures(output)
-    assert [p.pts * p.time_base for p in after] == [p.pts * p.time_base for p in before]
+    assert [p.pts for p in after] == [p.pts for p in before]
     assert [p.time_base for p in after] == [p.time_base for p in before]
     if audio:
         assert packets(output, "audio") == packets(path, "audio")
@@ -474,8 +476,8 @@ def test_ffprobe_sees_the_same_clip(make_clip: ClipMaker) -> None:
     def facts(path: Path) -> Any:
         entries = (
             "stream=codec_type,codec_name,width,height,pix_fmt,color_range,color_space,"
-            "color_primaries,color_transfer,sample_aspect_ratio,time_base,start_pts,nb_frames,"
-            "avg_frame_rate:stream_side_data=rotation:packet=pts,flags"
+            "color_primaries,color_transfer,sample_aspect_ratio,time_base,start_pts,nb_frames:"
+            "stream_side_data=rotation:packet=pts,flags"
         )
         command = ["ffprobe", "-v", "error", "-show_entries", entries, "-of", "json", str(path)]
         report = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
