@@ -39,7 +39,7 @@ class TrainConfig:
     lr: float = option(5e-4, "peak learning rate")
     warmup: int = option(500, "steps of linear warm-up")
     decay: int = option(20_000, "last steps, over which the rate falls to 0 along a half cosine")
-    clip: float = option(0.5, "largest norm of the gradient")
+    clip: float = option(0.1, "largest norm of the gradient")
     fft: float = option(1.0, "weight of the L1 distance of the orthonormal Fourier spectra")
     ema: float = option(0.999, "decay of the averaged weights, which are validated and exported")
     # Synthetic blur

@@ -25,7 +25,7 @@ class GeneratorConfig:
     """Which network, and how large. Stored in checkpoints and in exported models."""
 
     architecture: Literal["paper", "fast"] = "fast"
-    widths: tuple[int, ...] = (48, 96, 160)
+    widths: tuple[int, ...] = (48, 96, 144)
     """Channels at each resolution, finest first."""
     blocks: tuple[int, ...] = (1, 2, 4, 1, 1)
     """Residual blocks: on the way down, at the bottom, and on the way up.
@@ -249,7 +249,10 @@ class FastGenerator(nn.Module):
         return 2 * reach + 1
 
     def forward(self, blurred: Tensor) -> Tensor:
-        """(N, 3, H, W) in [-1, 1] -> the same, sharp."""
+        """(N, 3, H, W) in [-1, 1] -> the same, sharp; may overshoot the range a little.
+
+        No clamp: it would stop the gradient of exactly those pixels that are furthest off.
+        """
         x = F.leaky_relu(self.entry(F.pixel_unshuffle(blurred, 4)), SLOPE)
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
@@ -259,7 +262,7 @@ class FastGenerator(nn.Module):
         x = self.bottom(x)
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = decoder(F.pixel_shuffle(up(x), 2) + skips.pop())
-        return torch.clamp(blurred + F.pixel_shuffle(self.exit(x), 4), -1.0, 1.0)
+        return blurred + F.pixel_shuffle(self.exit(x), 4)
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

@@ -1,0 +1,109 @@
+import io
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.train.conftest import photograph
+from train import blur
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def checkerboard(count: int, side: int) -> torch.Tensor:
+    rows = torch.arange(side) // 8
+    board = ((rows[:, None] + rows) % 2).float() * 0.6 + 0.2
+    return board.expand(count, 3, side, side).contiguous()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([5, 11, 17]), st.floats(0, 60))
+def test_trajectories_pass_through_identity_in_the_middle(seed, frames, extent):
+    poses = blur.trajectories(4, frames, extent=extent, generator=seeded(seed))
+    assert poses.shape == (4, frames, 4)
+    assert poses[:, frames // 2].abs().max() == 0
+    span = poses[..., :2].amax(dim=1) - poses[..., :2].amin(dim=1)
+    assert span.norm(dim=-1).max() <= extent + 1e-3
+    assert torch.isfinite(poses).all()
+
+
+def test_warp_at_identity_is_the_centre_crop():
+    picture = torch.rand(2, 3, 48, 48, generator=seeded())
+    seen = blur.warp(picture, torch.zeros(2, 3, 4), 32)
+    assert seen.shape == (2, 3, 3, 32, 32)
+    torch.testing.assert_close(seen[:, :, 1], picture[:, :, 8:40, 8:40], atol=1e-5, rtol=0)
+
+
+def test_warp_moves_by_whole_pixels():
+    picture = torch.rand(1, 3, 48, 48, generator=seeded())
+    pose = torch.tensor([[[3.0, -2.0, 0.0, 0.0]]])
+    seen = blur.warp(picture, pose, 32)[:, :, 0]
+    torch.testing.assert_close(seen, picture[:, :, 6:38, 11:43], atol=1e-5, rtol=0)
+
+
+def test_integration_happens_in_linear_light(monkeypatch):
+    """Half black, half white for half of the time each: brighter than the mean of the codes."""
+    monkeypatch.setattr(blur, "_gammas", lambda n, g: torch.full((n, 1, 1, 1), 2.2))
+    frames = torch.zeros(1, 2, 3, 8, 8)
+    frames[:, 1] = 1
+    blurred, _ = blur.average(frames, seeded())
+    assert blurred.mean().item() == pytest.approx(0.5 ** (1 / 2.2), abs=1e-4)
+
+
+def test_integrate_blurs_some_and_leaves_still_ones():
+    side = 32 + 2 * blur.MARGIN
+    pictures = checkerboard(100, side)
+    blurred, sharp = blur.integrate(pictures, 32, frames=11, extent=30.0, generator=seeded(3))
+    assert blurred.shape == sharp.shape == (100, 3, 32, 32)
+    assert blurred.min() >= 0
+    assert blurred.max() <= 1
+    moved = (blurred - sharp).abs().amax(dim=(1, 2, 3))
+    assert (moved > 0.2).sum() >= 50
+    # The last half has one layer: what stood still there is its sharp twin.
+    assert (moved[50:] < 1e-3).sum() >= 1
+
+
+def test_clip_keeps_the_middle_exposure_sharp():
+    pictures = checkerboard(2, 32 + 2 * blur.MARGIN)
+    blurred, sharp = blur.integrate_clip(
+        pictures, 32, exposures=3, frames=5, extent=30.0, generator=seeded()
+    )
+    assert blurred.shape == (2, 3, 3, 32, 32)
+    assert sharp.shape == (2, 3, 32, 32)
+
+
+def test_the_same_seed_makes_the_same_sample():
+    pictures = torch.rand(2, 3, 32 + 2 * blur.MARGIN, 32 + 2 * blur.MARGIN, generator=seeded())
+    first, again = (
+        blur.integrate(pictures, 32, frames=5, extent=20.0, generator=seeded(7)) for _ in range(2)
+    )
+    assert torch.equal(first[0], again[0])
+
+
+def test_jpeg_matches_a_real_encoder():
+    """Within the rounding of integer DCTs: compared by PSNR with Pillow's libjpeg."""
+    picture = photograph(0, 64, 64)
+    ours = blur.jpeg(
+        torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255, torch.tensor([70.0])
+    )
+    memory = io.BytesIO()
+    Image.fromarray(picture).save(memory, "jpeg", quality=70, subsampling="4:2:0")
+    theirs = np.array(Image.open(memory)).astype(np.float32)
+    mine = (ours[0].permute(1, 2, 0) * 255).numpy()
+
+    def psnr(a, b):
+        return 10 * np.log10(255**2 / np.mean((a - b) ** 2))
+
+    assert psnr(mine, theirs) > psnr(picture.astype(np.float32), theirs) + 6
+
+
+def test_degrade_keeps_eight_bit_levels():
+    noisy = blur.degrade(torch.rand(6, 3, 32, 32, generator=seeded()), seeded(1))
+    levels = noisy * 255
+    torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)

@@ -1,0 +1,56 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+from train.__main__ import main
+from train.compress import main as compress
+from train.config import parse_config
+from train.data import find_pairs, read_picture
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_answers_without_torch():
+    code = (
+        "import sys; from train.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--photos" in done.stdout
+    assert "folders of sharp photographs" in done.stdout
+
+
+def test_flags_become_settings():
+    config = parse_config(["--photos", "a", "b", "--no-amp", "--lr", "1e-3", "--arch", "paper"])
+    assert config.photos == (Path("a"), Path("b"))
+    assert not config.amp
+    assert config.lr == 1e-3
+    assert config.arch == "paper"
+
+
+def test_settings_that_cannot_work_are_usage_errors(capsys):
+    with pytest.raises(SystemExit) as exit_:
+        parse_config(["--crop", "100"])
+    assert exit_.value.code == 2
+    assert "multiple of 16" in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_one_line(tmp_path, capsys):
+    status = main(["--photos", str(tmp_path / "none"), "--out", str(tmp_path / "run")])
+    assert status == 1
+    error = capsys.readouterr().err
+    assert error.startswith("train: error: ")
+    assert error.count("\n") == 1
+
+
+def test_compressed_pairs_can_be_trained_on(photos, tmp_path):
+    out = tmp_path / "compressed"
+    assert compress(["--photos", str(photos), "--count", "3", "--crop", "64", "-o", str(out)]) == 0
+    pairs = find_pairs(out)
+    assert len(pairs) == 3
+    assert all(read_picture(path).shape == (64, 64, 3) for pair in pairs for path in pair)

@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+from PIL import Image
+
+from train.config import TrainConfig
+from train.data import PictureStore, Samples, find_pairs, find_pictures, read_picture
+
+CPU = torch.device("cpu")
+
+
+def test_crops_are_cut_from_where_they_say(photos):
+    paths = find_pictures(photos)
+    store = PictureStore(paths, smallest=32, device=CPU)
+    places = torch.tensor([[1, 10, 20], [2, 128, 148]])
+    crops = store.crops(places, 32)
+    for crop, (which, top, left) in zip(crops, places.tolist(), strict=True):
+        expected = read_picture(paths[which])[top : top + 32, left : left + 32]
+        assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+
+
+def test_small_pictures_repeat_their_edge(tmp_path):
+    Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save(tmp_path / "small.png")
+    store = PictureStore([tmp_path / "small.png"], smallest=16, device=CPU)
+    places = store.places(4, 16, torch.Generator().manual_seed(0))
+    assert (store.crops(places, 16) * 255).round().unique().tolist() == [9]
+
+
+def test_gopro_layout_is_found(tmp_path):
+    for kind in ("blur", "blur_gamma", "sharp"):
+        folder = tmp_path / "train" / "GOPR0001" / kind
+        folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "000001.png")
+    assert len(find_pairs(tmp_path)) == 1
+    ((blurred, sharp),) = find_pairs(tmp_path, "blur_gamma")
+    assert blurred.parent.name == "blur_gamma"
+    assert sharp.parent.name == "sharp"
+
+
+def test_a_missing_twin_is_named(pairs):
+    (pairs / "sharp" / "1.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1\.png has no sharp twin"):
+        find_pairs(pairs)
+
+
+def test_a_broken_picture_is_named(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        read_picture(tmp_path / "broken.png")
+
+
+def test_nothing_to_learn_from_is_an_error():
+    with pytest.raises(ValueError, match="--photos"):
+        Samples(TrainConfig(), CPU)
+
+
+@pytest.mark.parametrize("reuse", [1, 3])
+def test_a_batch_depends_on_the_step_alone(photos: Path, pairs: Path, reuse: int):
+    config = TrainConfig(photos=(photos,), pairs=(pairs,), crop=32, batch=4, reuse=reuse)
+    walked = Samples(config, CPU)
+    batches = [walked.batch(step) for step in range(6)]
+    jumped = Samples(config, CPU).batch(5)
+    assert jumped[0].shape == (4, 3, 32, 32)
+    assert torch.equal(jumped[0], batches[5][0])
+    assert torch.equal(jumped[1], batches[5][1])
+    assert not torch.equal(batches[4][0], batches[5][0])
+
+
+def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):
+    for index in range(20):
+        picture = np.full((40, 40, 3), 100, np.uint8)
+        picture[:, index : index + 8] = 200
+        Image.fromarray(picture).save(tmp_path / f"{index:03d}.png")
+    config = TrainConfig(high_rate=(tmp_path,), share_high_rate=1.0, crop=32, batch=8, reuse=1)
+    blurred, sharp = Samples(config, CPU).batch(0)
+    levels = ((sharp + 1) * 127.5).round().unique().tolist()
+    assert set(levels) <= {100, 200}
+    assert (blurred - sharp).abs().max() > 0.2
