@@ -1,1 +1,63 @@
-"""Removes motion blur from video files and live cameras."""
+"""Removes motion blur from video files and live cameras.
+
+    with open_source("in.mp4") as source:
+        deblurrer = Deblurrer.load()
+        with FileSink(Path("out.mp4"), source.info, copy_from=source) as sink:
+            run(source, deblurrer, sink)
+
+The public names below are imported when they are first used: `import streamdeblur` is light.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from streamdeblur.errors import ModelError, StreamDeblurError, VideoError
+
+if TYPE_CHECKING:
+    from streamdeblur.deblurrer import Deblurrer, bundled_models
+    from streamdeblur.frames import Frame, VideoInfo
+    from streamdeblur.pipeline import Progress, latest, prefetch, run
+    from streamdeblur.preview import PreviewSink
+    from streamdeblur.sinks import FileSink, default_output
+    from streamdeblur.sources import CameraSource, FileSource, open_source
+    from streamdeblur.spec import ModelSpec
+
+__all__ = [
+    "CameraSource",
+    "Deblurrer",
+    "FileSink",
+    "FileSource",
+    "Frame",
+    "ModelError",
+    "ModelSpec",
+    "PreviewSink",
+    "Progress",
+    "StreamDeblurError",
+    "VideoError",
+    "VideoInfo",
+    "bundled_models",
+    "default_output",
+    "latest",
+    "open_source",
+    "prefetch",
+    "run",
+]
+
+_HOMES = {
+    "deblurrer": ("Deblurrer", "bundled_models"),
+    "frames": ("Frame", "VideoInfo"),
+    "pipeline": ("Progress", "latest", "prefetch", "run"),
+    "preview": ("PreviewSink",),
+    "sinks": ("FileSink", "default_output"),
+    "sources": ("CameraSource", "FileSource", "open_source"),
+    "spec": ("ModelSpec",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"streamdeblur.{home}"), name)
+    raise AttributeError(f"module 'streamdeblur' has no attribute {name!r}")

@@ -14,32 +14,16 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame
+from streamdeblur.frames import Frame, FrameSink, FrameSource
 
 T = TypeVar("T")
 
 
-class Source(Protocol):
-    """Where frames come from."""
-
-    live: bool
-    """Whether frames come when they come, so that late ones are better dropped."""
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-
 class Network(Protocol):
-    """What sharpens frames."""
+    """What sharpens frames: a `Deblurrer`."""
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield as many frames, in the same order, each with its `sharp` set."""
-
-
-class Sink(Protocol):
-    """Where sharp frames go."""
-
-    def write(self, frame: Frame) -> None:
-        """Take one frame whose `sharp` is set."""
 
 
 @dataclass(slots=True)
@@ -73,9 +57,9 @@ class Progress:
 
 
 def run(
-    source: Source,
+    source: FrameSource,
     deblurrer: Network,
-    sink: Sink,
+    sink: FrameSink,
     *,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,

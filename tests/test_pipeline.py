@@ -3,13 +3,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame
+from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.pipeline import Progress, latest, prefetch, run
 
 
@@ -21,12 +22,24 @@ def frame(pts: int) -> Frame:
 class Clip:
     """A source of `count` frames that take `seconds` each, and may break at one."""
 
+    info = VideoInfo(
+        width=2,
+        height=2,
+        time_base=Fraction(1, 25),
+        rate=Fraction(25),
+        codec="rawvideo",
+        pix_fmt="rgb24",
+    )
+
     def __init__(
         self, count: int, *, live: bool = False, seconds: float = 0, broken_at: int = -1
     ) -> None:
         self.live = live
         self.closed = False
         self._count, self._seconds, self._broken_at = count, seconds, broken_at
+
+    def close(self) -> None:
+        raise AssertionError("closing the source is left to the caller")
 
     def __iter__(self) -> Iterator[Frame]:
         try:

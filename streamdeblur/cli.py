@@ -1,0 +1,245 @@
+"""The `streamdeblur` command: flags in, exit code out. The only file that prints.
+
+What is heavy is imported after parsing, so that `--help` and usage errors answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+from streamdeblur.arguments import parse
+from streamdeblur.errors import StreamDeblurError, VideoError
+
+if TYPE_CHECKING:
+    from streamdeblur.deblurrer import Deblurrer
+    from streamdeblur.pipeline import Progress
+    from streamdeblur.sources import CameraSource, FileSource
+
+_SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with `argv`, by default the process's own; return its exit code."""
+    try:
+        with _orderly_termination():
+            return _run(parse(argv))
+    except StreamDeblurError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("stopped by Ctrl-C; nothing was written")
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.question:
+        return _answer(options.question)
+    from streamdeblur.sources import FileSource, open_source
+
+    name, start, duration = options.input, options.start, options.duration
+    with open_source(name, start=start, duration=duration) as source:
+        if isinstance(source, FileSource):
+            return _deblur_file(source, options)
+        return _show_camera(source, options)
+
+
+def _answer(question: Literal["version", "models"]) -> int:
+    """What is asked for goes to stdout, and nothing else ever does."""
+    if question == "models":
+        from streamdeblur.deblurrer import DEFAULT_MODEL, bundled_models
+
+        for model in bundled_models():
+            default = "  (default)" if model.name == DEFAULT_MODEL else ""
+            print(f"{model.name:<12} {model.size / 1e6:6.1f} MB  {model.spec.precision}{default}")
+        return 0
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        print(f"streamdeblur {version('streamdeblur')}")
+    except PackageNotFoundError:
+        print("streamdeblur, of unknown version: it is not installed")
+    return 0
+
+
+def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
+    from streamdeblur.pipeline import run
+    from streamdeblur.sinks import FileSink, default_output
+
+    output = options.output or default_output(source.path)
+    sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
+        output,
+        source.info,
+        copy_from=source,
+        codec=options.codec,
+        crf=options.crf,
+        preset=options.preset,
+        encoder_options=dict(options.encoder_option),
+        overwrite=options.overwrite,
+        strength=options.strength,
+        compare=options.compare,
+    )
+    deblurrer = _loaded(options)
+    with sink:
+        _announce(options, *sink.notices)
+        if options.verbose:
+            _say(_described(source), f"encoder {sink.encoder}")
+        with _display(_expected_frames(source), options) as show:
+            progress = run(source, deblurrer, sink, on_progress=show)
+    _announce(options, f"{output}: {_summary(progress)}")
+    if options.verbose:
+        _say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
+    if source.decode_errors:
+        raise VideoError(
+            f"{source.path} is damaged in {source.decode_errors} places, whose frames are missing"
+            f" or spoilt in {output}; try another copy of it"
+        )
+    return 0
+
+
+def _show_camera(source: CameraSource, options: argparse.Namespace) -> int:
+    from streamdeblur.pipeline import run
+    from streamdeblur.preview import PreviewSink
+
+    for_files = ("output", "codec", "crf", "preset", "encoder_option")
+    if given := [name for name in for_files if getattr(options, name)]:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise VideoError(f"camera {options.input} is only shown, not recorded: leave out {flags}")
+    deblurrer = _loaded(options)
+    title = f"streamdeblur: camera {options.input} (q quits)"
+    with PreviewSink(title, strength=options.strength, compare=options.compare) as window:
+        # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
+        signal.signal(signal.SIGINT, _interrupt_once)
+        with suppress(KeyboardInterrupt):  # the normal end of a live source
+            progress = run(source, deblurrer, window, stopped=lambda: window.closed)
+            _announce(options, f"{_summary(progress)}, {progress.dropped} frames left out")
+    return 0
+
+
+def _loaded(options: argparse.Namespace) -> Deblurrer:
+    """The network, after the line that says what really runs."""
+    from streamdeblur.deblurrer import Deblurrer
+
+    deblurrer = Deblurrer.load(
+        options.model, device=options.device, threads=options.threads, gpu=options.gpu
+    )
+    running = f"model {deblurrer.spec.name}, {deblurrer.precision}, on {deblurrer.provider}"
+    _announce(options, *deblurrer.notices, running)
+    return deblurrer
+
+
+@contextmanager
+def _display(
+    total: int | None, options: argparse.Namespace
+) -> Iterator[Callable[[Progress], None]]:
+    """A function that shows how far the work is: as a bar on a terminal, else in a few lines."""
+    if options.quiet:
+        yield lambda progress: None
+    elif not sys.stderr.isatty():
+        yield _few_lines(total)
+    else:
+        from rich import progress as rich
+        from rich.console import Console
+
+        with rich.Progress(
+            rich.TextColumn("frame"),
+            rich.MofNCompleteColumn(),
+            rich.BarColumn(),
+            rich.TextColumn("{task.fields[rate]:.1f} frames/s"),
+            rich.TimeRemainingColumn(),
+            rich.TextColumn("slowest: {task.fields[slowest]}"),
+            console=Console(stderr=True),
+            transient=True,
+        ) as bar:
+            task = bar.add_task("", total=total, rate=0.0, slowest="")
+
+            def draw(state: Progress) -> None:
+                bar.update(task, completed=state.written, rate=state.rate, slowest=state.slowest)
+
+            yield draw
+
+
+def _few_lines(total: int | None) -> Callable[[Progress], None]:
+    last = time.monotonic()
+
+    def tell(state: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = time.monotonic()
+        of_all, left = "", ""
+        if total:
+            of_all, seconds = f"/{total}", max(total - state.written, 0) / state.rate
+            left = f", {seconds:.0f} s left"
+        _say(
+            f"frame {state.written}{of_all}, {state.rate:.1f} frames/s{left},"
+            f" slowest stage: {state.slowest}"
+        )
+
+    return tell
+
+
+def _expected_frames(source: FileSource) -> int | None:
+    """A good guess: headers can be wrong, and parts of a file are not counted in them."""
+    info = source.info
+    if info.frame_count is None and info.duration is not None:
+        return round(info.duration * info.rate)
+    return info.frame_count
+
+
+def _described(source: FileSource) -> str:
+    info = source.info
+    return (
+        f"{source.path}: {info.width}x{info.height} {info.codec} {info.pix_fmt},"
+        f" {float(info.rate):.4g} frames/s"
+    )
+
+
+def _summary(progress: Progress) -> str:
+    return (
+        f"{progress.written} frames in {progress.seconds:.1f} s"
+        f" ({progress.rate:.1f} frames/s, slowest stage: {progress.slowest})"
+    )
+
+
+def _announce(options: argparse.Namespace, *lines: str) -> None:
+    if not options.quiet:
+        _say(*lines)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(f"streamdeblur: {line}", file=sys.stderr)
+
+
+@contextmanager
+def _orderly_termination() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal unwind the stack: partial output goes, threads end."""
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before: dict[int, Any] = {}
+    try:
+        with suppress(ValueError):  # not the main thread: signals are someone else's business
+            for name in (*names, "SIGINT"):
+                number = getattr(signal, name)
+                before[number] = signal.getsignal(number)
+                if name in names:
+                    signal.signal(number, _terminate)
+        yield
+    finally:
+        with suppress(ValueError):
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _terminate(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _interrupt_once(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)
+    raise KeyboardInterrupt
