@@ -88,8 +88,9 @@ def planar_copy(picture: av.VideoFrame) -> av.VideoFrame:
             interpolation=int(_EXACT),
             threads=1,
         )
-        full = is_full_range(picture) and picture.color_range == ColorRange.UNSPECIFIED
-        copy.color_range = ColorRange.JPEG if full else picture.color_range
+        copy.color_range = picture.color_range
+        if is_full_range(picture) and not is_full_range(copy):
+            copy.color_range = ColorRange.JPEG  # which the old layout implied
     copy.pict_type = 0  # else encoders repeat the source's choice of key frames
     return copy
 

@@ -29,7 +29,7 @@ _FAMILIES = {
 }
 _ALIASES = {**_FAMILIES, "h265": "libx265", "x264": "libx264", "x265": "libx265"}
 # In the order tried when the input's own codec cannot be written: by how many players know them.
-_SUBSTITUTES = ("libx264", "libx265", "libvpx-vp9", "ffv1")
+_SUBSTITUTES = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1")
 _DEFAULTS: dict[str, dict[str, str]] = {
     # Visually lossless, since the footage is encoded a second time: each about 6 points of
     # quantiser finer than the encoder's default, at a speed that leaves the cores to the network.
@@ -160,9 +160,10 @@ def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, 
     if _traits(best) == _traits(source):
         return best, []
     losses = _losses(_traits(source), _traits(best))
-    cost = f", which loses {' and '.join(losses)}" if losses else ""
-    why = f"{encoder} can't code {source} at {size[0]}x{size[1]}"
-    return best, [f"the picture is coded as {best}{cost} ({why})"]
+    cost = f" and loses {' and '.join(losses)}" if losses else ""
+    is_odd = encoder in _WHOLE_CHROMA and not _fits(_traits(source), size)
+    odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
+    return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
 
 def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
@@ -292,5 +293,11 @@ def _number(value: Fraction) -> str:
 
 def _plain(encoder: str) -> str:
     """The codec that an encoder writes, as people call it."""
-    names = {"libx264": "H.264", "libx265": "HEVC", "libvpx-vp9": "VP9", "ffv1": "FFV1"}
+    names = {
+        "libx264": "H.264",
+        "libx265": "HEVC",
+        "libvpx-vp9": "VP9",
+        "libsvtav1": "AV1",
+        "ffv1": "FFV1",
+    }
     return names.get(encoder, encoder)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
-from av.container import Flags, InputContainer
+from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -18,6 +18,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained
 from streamdeblur.frames import VideoInfo
 
+_MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
 
@@ -42,7 +43,7 @@ def open_container(path: Path) -> InputContainer:
         )
     if container.format.name == "avi":
         # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
-        container.flags = int(container.flags) & ~Flags.gen_pts.value
+        container.flags &= ~_MAKE_UP_TIMES
     return container
 
 

@@ -35,6 +35,7 @@ from streamdeblur.tracks import Part, TrackCopier, packet_time
 
 _NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
 _VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
+_AUDIO_RATE = 48_000
 _MILLISECOND = Fraction(1, 1000)
 
 
@@ -275,7 +276,8 @@ class FileSink:
             return 0, 2
         if source.is_rgb or source.has_palette:
             return (1 if info.height >= 720 else 6), 1
-        is_full = info.pix_fmt.startswith("yuvj") or target.name.startswith("yuvj")
+        implied = ("yuvj", "ya")  # layouts of full range
+        is_full = info.pix_fmt.startswith(implied) or target.name.startswith(implied)
         return info.colorspace, 2 if is_full else info.color_range
 
     def _size(self) -> tuple[int, int]:
@@ -350,10 +352,11 @@ def _open(path: Path, part: Path, info: VideoInfo, original: Path | None) -> Out
 def _container_options(info: VideoInfo) -> dict[str, str]:
     """Options that keep timestamps as they are; containers ignore those of others."""
     ticks = info.time_base.denominator
+    both = math.lcm(ticks, _AUDIO_RATE)
     return {
         "video_track_timescale": str(ticks),
         # The clock of start offsets: by default they are rounded to milliseconds.
-        "movie_timescale": str(min(math.lcm(ticks, 48_000), 2**31 - 1)),
+        "movie_timescale": str(both if both < 2**31 else ticks),
         "mpegts_copyts": "1",  # else a transport stream's clock is moved
     }
 
