@@ -15,13 +15,10 @@ def main(argv: list[str] | None = None) -> int:
     # After parsing, so that --help and mistyped flags answer at once.
     from export import write
     from streamdeblur.errors import ModelError
-    from train import checkpoint
 
     try:
-        if not options.output.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {options.output.parent}")
-        saved = checkpoint.load(options.checkpoint)
-        network = checkpoint.restore_generator(saved)
+        _check_output(options.output, options.checkpoint)
+        saved, network = write.load(options.checkpoint)
         spec = write.describe(
             network,
             saved,
@@ -35,8 +32,9 @@ def main(argv: list[str] | None = None) -> int:
             fuse_separable=options.fuse_separable,
             opset=options.opset,
         )
-    except (ModelError, OSError, ValueError) as error:
-        print(f"export: error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (ModelError, OSError) as error:
+        line = " ".join(str(error).split())  # torch's reasons take many
+        print(f"export: error: {line[:400]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -49,6 +47,16 @@ def main(argv: list[str] | None = None) -> int:
         f"wrote {options.output}\nnext: streamdeblur clip.mp4 --model {options.output}"
     )
     return 0
+
+
+def _check_output(output: Path, checkpoint: Path) -> None:
+    """Before the work, not after it."""
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} in")
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder; -o takes a file, model.onnx for example")
+    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
+        raise FileExistsError(f"{output} is the checkpoint itself; pass another -o")
 
 
 def _parser() -> argparse.ArgumentParser:

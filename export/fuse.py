@@ -64,7 +64,7 @@ def dense_separable(network: M) -> M:
                     _conv(
                         pointwise.weight * depthwise.weight.transpose(0, 1),
                         _pair_bias(pair),
-                        padding=depthwise.padding,
+                        padding=_padding(depthwise),
                     ),
                 )
     return network
@@ -89,16 +89,16 @@ def strided_door(traced: fx.GraphModule) -> fx.GraphModule:
     traced = copy.deepcopy(traced)
     for node in traced.graph.nodes:
         users = list(node.users)
-        conv = _module(traced, users[0]) if len(users) == 1 else None
-        if node.target is not F.pixel_unshuffle or not _is_plain(conv):
+        conv = _plain_conv(traced, users[0]) if len(users) == 1 else None
+        if node.target is not F.pixel_unshuffle or conv is None:
             continue
         source, r = node.args
         out, channels, k, _ = conv.weight.shape
         # A channel is (c, row in cell, column in cell): rows go with rows, columns with columns.
         cells = conv.weight.reshape(out, channels // r**2, r, r, k, k)
         weight = cells.permute(0, 1, 4, 2, 5, 3).reshape(out, channels // r**2, r * k, r * k)
-        padding = (conv.padding[0] * r, conv.padding[1] * r)
-        _replace(traced, users[0], _conv(weight, conv.bias, stride=r, padding=padding))
+        strided = _conv(weight, conv.bias, stride=r, padding=r * _padding(conv))
+        _replace(traced, users[0], strided)
         users[0].args = (source,)
         traced.graph.erase_node(node)
     return _finish(traced)
@@ -107,14 +107,15 @@ def strided_door(traced: fx.GraphModule) -> fx.GraphModule:
 def widen_head(traced: fx.GraphModule, *, r: int = 4) -> fx.GraphModule:
     """A convolution to 3 channels -> one to 3 r² channels at stride r, and PixelShuffle(r).
 
-    Three channels would fill 3 lanes of a vector's 16. A kernel as large as all r x r places of
-    a cell see together, k + r - 1, does twice the multiplications with every lane in use.
-    The picture's sides must be multiples of r.
+    Three channels would fill 3 lanes of a vector's 16. A kernel as large as what all r x r places
+    of a cell see together, k + r - 1, fills them: for the 7x7 of 64 channels twice the
+    multiplications in 28 % of the time at r = 4, in 34 % at r = 2. It needs no SpaceToDepth, as
+    a 5x5 over the cells would. The picture's sides must be multiples of r.
     """
     traced = copy.deepcopy(traced)
     for node in traced.graph.nodes:
-        conv = _module(traced, node)
-        if not _is_plain(conv) or conv.out_channels != 3:
+        conv = _plain_conv(traced, node)
+        if conv is None or conv.out_channels != 3:
             continue
         _, channels, k, _ = conv.weight.shape
         weight = conv.weight.new_zeros(3, r, r, channels, k + r - 1, k + r - 1)
@@ -122,7 +123,7 @@ def widen_head(traced: fx.GraphModule, *, r: int = 4) -> fx.GraphModule:
             for column in range(r):
                 weight[:, row, column, :, row : row + k, column : column + k] = conv.weight
         bias = None if conv.bias is None else conv.bias.repeat_interleave(r * r)
-        wide = _conv(weight.flatten(0, 2), bias, stride=r, padding=conv.padding)
+        wide = _conv(weight.flatten(0, 2), bias, stride=r, padding=_padding(conv))
         _replace(traced, node, wide)
         with traced.graph.inserting_after(node):
             shuffle = traced.graph.call_function(F.pixel_shuffle, (node, r))
@@ -184,27 +185,30 @@ def _pair_bias(pair: SeparableConv) -> Tensor:
     return bias + pair.pointwise.weight.detach()[:, :, 0, 0] @ pair.depthwise.bias.detach()
 
 
-def _conv(
-    weight: Tensor,
-    bias: Tensor | None,
-    *,
-    stride: int = 1,
-    padding: int | str | tuple[int, ...] = 0,
-) -> nn.Conv2d:
+def _conv(weight: Tensor, bias: Tensor | None, *, stride: int = 1, padding: int) -> nn.Conv2d:
     """A convolution with these weights, shape (out, in, k, k)."""
     out, channels, k, _ = weight.shape
-    conv = nn.Conv2d(channels, out, k, stride, cast("tuple[int, int]", padding), bias=False)
+    conv = nn.Conv2d(channels, out, k, stride, padding, bias=False)
     conv.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
     if bias is not None:
         conv.bias = nn.Parameter(bias.detach().clone(), requires_grad=False)
     return conv
 
 
-def _is_plain(module: nn.Module | None) -> bool:
-    """Whether it is a convolution of stride 1, undilated, of one group."""
-    return isinstance(module, nn.Conv2d) and (
-        module.stride == module.dilation == (1, 1) and module.groups == 1
-    )
+def _padding(conv: nn.Conv2d) -> int:
+    """Of every side, in pixels."""
+    size = conv.padding[0]
+    if not isinstance(size, int) or conv.padding != (size, size):
+        raise ValueError(f"padding {conv.padding!r} is not one number for all sides")
+    return size
+
+
+def _plain_conv(traced: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
+    """The convolution that `node` calls, if its stride and dilation are 1 and its group is one."""
+    conv = _module(traced, node)
+    if isinstance(conv, nn.Conv2d) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1:
+        return conv
+    return None
 
 
 def _module(traced: fx.GraphModule, node: fx.Node) -> nn.Module | None:

@@ -28,7 +28,8 @@ class ExportGraph(nn.Module):
         correction = self.correct(levels.to(self.dtype) - HALF_RANGE).float()
         # The cast truncates and the correction has half a level to spare: that rounds.
         sharp = (levels + correction).clamp(0.0, 255.5).to(torch.uint8)
-        return sharp.permute(0, 2, 3, 1)[:, :height, :width]
+        cropped: Tensor = sharp.permute(0, 2, 3, 1)[:, :height, :width]
+        return cropped
 
     def _pad(self, frames: Tensor) -> Tensor:
         """Repeat the last row and column: reflection could not pad a single pixel.

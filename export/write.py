@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import tomllib
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from skimage import data
 from torch import nn
 
 from export import OPSET
 from export.fuse import FuseSeparable, count_shuffles, optimise
 from export.graph import ExportGraph
+from export.verify import TOLERANCE, Network, Parity, verify
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from train import checkpoint
 from train.checkpoint import Checkpoint
-from train.generator import FastGenerator, PaperGenerator
-
-Network = PaperGenerator | FastGenerator
-Frames = NDArray[np.uint8]
-"""RGB, shape (N, H, W, 3)."""
 
 AXES = ("batch", "height", "width")
-TOLERANCE: dict[str, float] = {"fp32": 1, "fp16": 2}
-"""Largest difference from torch in fp32, in grey levels. In fp32 only rounding can differ; in
-fp16 activations keep 11 bits, and a trained network's answers stay within a level or two."""
-SIZES = ((1, 1), (1, 2), (13, 17), (48, 64), (101, 63), (250, 333))
-"""Height and width of the pictures that a file must prove itself on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How far a file's frames are from torch's, over all frames tried."""
+def load(path: Path) -> tuple[Checkpoint, Network]:
+    """A checkpoint and its network, with the averaged weights, in evaluation mode.
 
-    largest: int
-    """In grey levels."""
-    share: float
-    """Of samples that differ at all, 0 to 1."""
-    frames: int
+    Raises:
+        ModelError: there is no such file, it is no checkpoint, or its weights fit no network.
+    """
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}; `python -m train` writes checkpoints")
+    try:
+        saved = checkpoint.load(path)
+        return saved, checkpoint.restore_generator(saved)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    except (RuntimeError, TypeError, KeyError) as error:  # torch's words on weights and shapes
+        raise ModelError(f"the weights in {path} do not fit its network: {error}") from error
 
 
 def describe(
-    network: Network, checkpoint: Checkpoint, *, name: str, precision: Literal["fp32", "fp16"]
+    network: Network, saved: Checkpoint, *, name: str, precision: Literal["fp32", "fp16"]
 ) -> ModelSpec:
     """The facts that travel with the model: no dates and no folders, so exports are reproducible.
 
     Of the curve only the numbers of the last validation are kept, not those of each picture.
     """
-    last = checkpoint.curve[-1] if checkpoint.curve else {}
+    last = saved.curve[-1] if saved.curve else {}
     figures = {key: value for key, value in last.items() if isinstance(value, int | float)}
-    recipe = {k: _named(v) for k, v in checkpoint.train_config.items() if k not in _NO_RECIPE}
+    recipe = {k: _named(v) for k, v in saved.train_config.items() if k not in _NO_RECIPE}
     return ModelSpec(
         name=name,
         precision=precision,
@@ -69,8 +59,8 @@ def describe(
         receptive_field=network.receptive_field,
         generator=network.config.to_dict(),
         training={
-            "steps": checkpoint.step,
-            "hours": round(checkpoint.seconds / 3600, 3),
+            "steps": saved.step,
+            "hours": round(saved.seconds / 3600, 3),
             "recipe": recipe,
             "figures": figures,
         },
@@ -106,8 +96,11 @@ def export(
     model = to_onnx(network, spec, fuse_separable=fuse_separable, opset=opset)
     parity = verify(model, network, tolerance=TOLERANCE[spec.precision])
     part = path.with_name(path.name + ".part")
-    part.write_bytes(model)
-    os.replace(part, path)
+    try:
+        part.write_bytes(model)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     return parity
 
 
@@ -130,11 +123,12 @@ def to_onnx(
         raise AssertionError(f"{shuffles} PixelShuffles became {written}: torch's exporter changed")
     _label(model, spec)
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
 
 
 def _mode(node: onnx.NodeProto) -> bytes:
-    return next(item.s for item in node.attribute if item.name == "mode")
+    return bytes(next(item.s for item in node.attribute if item.name == "mode"))
 
 
 def _traced(graph: nn.Module, opset: int) -> onnx.ModelProto:
@@ -179,57 +173,3 @@ def _label(model: onnx.ModelProto, spec: ModelSpec) -> None:
 
 def _ports(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [*model.graph.input, *model.graph.output]
-
-
-def verify(model: bytes, network: Network, *, tolerance: float) -> Parity:
-    """Compare ONNX Runtime on the processor with torch, on real pictures of many sizes.
-
-    Raises:
-        ModelError: a frame differs by more than `tolerance` grey levels or in shape, or the
-            network's answers are not finite.
-    """
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    largest = differing = samples = count = 0
-    for frames in proving_frames():
-        expected = reference(network, frames)
-        (written,) = session.run([OUTPUT_NAME], {INPUT_NAME: frames})
-        if written.shape != expected.shape or written.dtype != np.uint8:
-            raise ModelError(f"the graph gives {written.dtype} {written.shape} for {frames.shape}")
-        difference = np.abs(written.astype(int) - expected)
-        largest = max(largest, int(difference.max()))
-        differing += int(np.count_nonzero(difference))
-        samples += difference.size
-        count += len(frames)
-        if largest > tolerance:
-            raise ModelError(
-                f"the graph differs from torch by {largest} grey levels at "
-                f"{frames.shape[2]}x{frames.shape[1]}, {tolerance:g} allowed"
-            )
-    return Parity(largest, differing / samples, count)
-
-
-def proving_frames() -> Iterator[Frames]:
-    """Pieces of photographs, sharp and with the kinds of extremes that real ones have."""
-    photographs = np.stack([data.astronaut()[:300, :400], data.coffee()[:300, :400]])
-    for height, width in SIZES:
-        yield photographs[:1, -height:, -width:]
-    yield photographs[:, 20:97, 30:151]
-    yield photographs[:, 20:97, 30:151] // 128 * 255  # every edge the steepest there is
-
-
-@torch.no_grad()
-def reference(network: Network, frames: Frames) -> Frames:
-    """What `network` itself, unaltered, makes of frames of any size.
-
-    Raises:
-        ModelError: its answers are not finite.
-    """
-    _, height, width, _ = frames.shape
-    multiple = network.multiple_of
-    x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
-    sharp = copy.deepcopy(network).eval()(x)[:, :, :height, :width]
-    if not sharp.isfinite().all():
-        raise ModelError("the network's answers are not finite: its weights are damaged")
-    levels = ((sharp + 1) * 127.5).round().clamp(0, 255).byte()
-    return levels.permute(0, 2, 3, 1).numpy()
