@@ -12,14 +12,15 @@ from typing import Any
 
 _EXAMPLES = """\
 examples:
-  streamdeblur holiday.mp4                       writes holiday.deblurred.mp4 beside it
+  streamdeblur holiday.mp4             writes holiday.deblurred.mp4 beside it
   streamdeblur holiday.mp4 -o sharp.mkv --crf 12
   streamdeblur holiday.mp4 --start 1:30 --duration 10 --compare
-                                                 ten seconds, before and after side by side
+                                       ten seconds, before and after together
   streamdeblur holiday.mp4 --model my.onnx --device cuda
-  streamdeblur 0                                 the first camera in a window; q quits
+  streamdeblur 0                       shows the first camera deblurred; q quits
 
-exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
+exit codes:
+  0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
 """
 
 
