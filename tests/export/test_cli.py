@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import torch
+
+from export.__main__ import main
+from train.generator import FAST
+
+
+def fails(capsys, *arguments):
+    """The one line that a failing export prints."""
+    assert main([str(argument) for argument in arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("export: error: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_missing_checkpoint(tmp_path, capsys):
+    error = fails(capsys, tmp_path / "none.pt", "-o", tmp_path / "model.onnx")
+    assert f"there is no file {tmp_path / 'none.pt'}" in error
+    assert "python -m train" in error
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 100])
+def test_not_a_checkpoint(tmp_path, capsys, content):
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    error = fails(capsys, path, "-o", tmp_path / "model.onnx")
+    assert f"{path} is not a checkpoint of `python -m train`" in error
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_of_another_network(tmp_path, capsys):
+    weights = torch.nn.Conv2d(3, 3, 1).state_dict()
+    values = {
+        "step": 1,
+        "seconds": 1.0,
+        "generator_config": FAST.to_dict(),
+        "train_config": {},
+        "generator": weights,
+        "ema": weights,
+    }
+    path = tmp_path / "last.pt"
+    torch.save(values, path)
+    error = fails(capsys, path, "-o", tmp_path / "model.onnx")
+    assert f"the weights in {path} do not fit" in error
+
+
+def test_missing_folder(tmp_path, capsys):
+    error = fails(capsys, tmp_path / "last.pt", "-o", tmp_path / "none" / "model.onnx")
+    assert f"there is no folder {tmp_path / 'none'}" in error
+
+
+def test_folder_as_output(tmp_path, capsys):
+    assert "is a folder" in fails(capsys, tmp_path / "last.pt", "-o", tmp_path)
+
+
+def test_checkpoint_as_output(tmp_path, capsys):
+    path = tmp_path / "last.pt"
+    path.write_bytes(b"precious")
+    assert "is the checkpoint itself" in fails(capsys, path, "-o", path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_usage_errors_and_help_answer_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
+        "from export.__main__ import main\n"
+        "main(sys.argv[1:])"
+    )
+    root = Path(__file__).parents[2]
+    for flag, status in (("--help", 0), ("--fuse-separable=maybe", 2)):
+        done = subprocess.run(
+            [sys.executable, "-c", code, "last.pt", flag], cwd=root, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        assert "usage: python -m export" in done.stdout + done.stderr
