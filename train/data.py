@@ -75,12 +75,12 @@ class PictureStore:
     """Pictures of any size in one flat uint8 tensor, from which crops are gathered batch-wise."""
 
     def __init__(self, paths: Iterable[Path], *, smallest: int, device: torch.device) -> None:
-        """Read `paths`; pictures smaller than `smallest` pixels either way repeat their edge."""
+        """Read `paths`; pictures smaller than `smallest` pixels either way are mirrored."""
         pictures = []
         for path in paths:
             picture = read_picture(path)
             short = [(0, max(0, smallest - side)) for side in picture.shape[:2]]
-            pictures.append(np.pad(picture, (*short, (0, 0)), mode="edge"))
+            pictures.append(np.pad(picture, (*short, (0, 0)), mode="symmetric"))
         flat = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
         areas = [picture.shape[0] * picture.shape[1] for picture in pictures]
         self._pixels = torch.from_numpy(flat).to(device)

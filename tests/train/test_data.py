@@ -22,7 +22,7 @@ def test_crops_are_cut_from_where_they_say(photos):
         assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), expected)
 
 
-def test_small_pictures_repeat_their_edge(tmp_path):
+def test_small_pictures_are_mirrored(tmp_path):
     Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save(tmp_path / "small.png")
     store = PictureStore([tmp_path / "small.png"], smallest=16, device=CPU)
     places = store.places(4, 16, torch.Generator().manual_seed(0))
