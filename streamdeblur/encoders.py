@@ -241,8 +241,9 @@ def _distance(source: _Traits, target: _Traits) -> tuple[int, ...]:
 def _from_source(info: VideoInfo, encoder: str) -> dict[str, str]:
     """Options that carry over what PyAV has no attribute for."""
     options: dict[str, str] = {}
-    interlaced = info.field_order > _PROGRESSIVE
-    if interlaced and encoder in ("libx264", "prores_ks"):
+    if info.chroma_location and _traits(info.pix_fmt).columns > 1:
+        options["chroma_sample_location"] = info.chroma_location
+    if info.field_order > _PROGRESSIVE and encoder in ("libx264", "prores_ks"):
         options["flags"] = "+ildct+ilme"
     if encoder == "prores_ks" and info.profile in _PRORES_PROFILES and info.codec == "prores":
         options["profile"] = _PRORES_PROFILES[info.profile]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 
 from streamdeblur.errors import VideoError
@@ -42,6 +44,18 @@ def translated(failure: str) -> Iterator[None]:
         yield
     except (FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{failure}: {reason(error)}") from error
+
+
+def described(container: InputContainer) -> str:
+    """FFmpeg's description of a file, as its tools print it in the most talkative mode."""
+    before = av.logging.get_level()
+    av.logging.set_level(av.logging.VERBOSE)
+    av.logging.set_libav_level(av.logging.VERBOSE)
+    try:
+        return str(cast(Any, container).dumps_format())  # which PyAV's stubs leave out
+    finally:
+        av.logging.set_libav_level(av.logging.INFO)  # where FFmpeg begins
+        av.logging.set_level(before)
 
 
 def reason(error: Exception) -> str:

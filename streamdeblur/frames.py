@@ -66,6 +66,8 @@ class VideoInfo:
     """H.273 ColourPrimaries."""
     color_trc: int = 2
     """H.273 TransferCharacteristics."""
+    chroma_location: str | None = None
+    """Where chroma samples lie between those of luma, for example `left`; None if unknown."""
     sample_aspect_ratio: Fraction | None = None
     """Width of a pixel over its height; None if untagged."""
     display_matrix: tuple[int, ...] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from fractions import Fraction
@@ -15,7 +16,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import explained
+from streamdeblur.ffmpeg import described, explained
 from streamdeblur.frames import VideoInfo
 
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
@@ -84,6 +85,7 @@ def video_info(
         color_range=first.color_range,
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
+        chroma_location=_chroma_location(container, stream),
         sample_aspect_ratio=stream.sample_aspect_ratio or None,
         display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
         rotation=first.rotation,
@@ -93,6 +95,18 @@ def video_info(
         content_light=_content_light(side_data.get(SideData.CONTENT_LIGHT_LEVEL)),
         unkept=tuple(words for kind, words in _UNKEPT.items() if kind in side_data),
     )
+
+
+def _chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
+    """The last word in `yuv420p10le(tv, progressive, topleft)`: PyAV has no attribute for it."""
+    found = re.search(
+        rf"Stream #0:{stream.index}\b.*? \w+\(([^()]*)\), \d+x\d+", described(container)
+    )
+    last = found[1].split(", ")[-1] if found else ""
+    return last if last in _CHROMA_LOCATIONS else None
+
+
+_CHROMA_LOCATIONS = {"left", "center", "topleft", "top", "bottomleft", "bottom"}
 
 
 def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:

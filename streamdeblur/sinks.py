@@ -31,7 +31,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
 from streamdeblur.sources import FileSource
-from streamdeblur.tracks import Part, TrackCopier, packet_time
+from streamdeblur.tracks import MATROSKA, Part, TrackCopier, packet_time
 
 _NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
 _VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
@@ -300,19 +300,16 @@ class FileSink:
         notices += [f"{thing} of the picture can't be kept" for thing in info.unkept]
         if self._time_base() != info.time_base:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
-        elif kind in _MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
+        elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
             notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
         aspect = info.sample_aspect_ratio or 1
-        if aspect != 1 and kind in _MATROSKA and self.encoder not in ("libx264", "libx265"):
+        if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):
             # Those write it into the video itself; PyAV cannot hand it to the container.
             notices.append(f"{kind} can't keep the pixel aspect {aspect} with {self.encoder}")
         hdr = info.mastering_display or info.content_light
         if hdr and not any(key.endswith("-params") for key in self._encoding.options):
             notices.append(f"{self.encoder} can't keep the HDR mastering metadata")
         return notices
-
-
-_MATROSKA = {"matroska", "webm"}
 
 
 def part_name(path: Path) -> Path:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+MATROSKA = {"matroska", "webm"}
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
 _ITUNES_TAGS = {
@@ -157,6 +158,8 @@ class TrackCopier:
         copied = [self._input.streams[index] for index in self._copies]
         running = {stream.index for stream in copied if stream.type != "attachment"}
         part, latest = self._part, dict[int, int]()
+        # A track that was in Matroska says by itself how far it is to be moved.
+        no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if part.begin:
             # Without an index the packets before are read and left out.
             with suppress(FFmpegError):
@@ -176,6 +179,8 @@ class TrackCopier:
                 continue
             else:
                 _shift(packet, part.shift)
+            if no_past and _ends_before_zero(packet):
+                continue
             _hold_order(packet, latest)
             packet.stream = self._copies[index]
             yield packet
@@ -229,6 +234,14 @@ def _shift(packet: Packet[Any], seconds: Fraction) -> None:
     ticks = round(seconds / packet.time_base)
     packet.pts = None if packet.pts is None else packet.pts - ticks
     packet.dts = None if packet.dts is None else packet.dts - ticks
+
+
+def _ends_before_zero(packet: Packet[Any]) -> bool:
+    """Whether a packet only primes a decoder and is never heard.
+
+    Matroska knows no time before zero: for such a packet the muxer would move all tracks.
+    """
+    return packet.pts is not None and packet.pts + (packet.duration or 0) <= 0 > packet.pts
 
 
 def _hold_order(packet: Packet[Any], latest: dict[int, int]) -> None:

@@ -218,6 +218,30 @@ def test_what_a_container_cannot_hold_is_said_first(make_clip: ClipMaker) -> Non
     assert len(packets(output, "audio")) == len(packets(path, "audio"))
 
 
+def test_a_change_of_container_moves_nothing(make_clip: ClipMaker) -> None:
+    path = make_clip("in.mp4", time_base=MS, pts=VFR, audio=True)
+    deblur(path, path.with_name("out.mkv"))
+    assert [p.pts for p in pictures(path.with_name("out.mkv"))] == VFR
+    heard = [item for item in packets(path, "audio") if item[1] is not None and item[1] >= 0]
+    assert len(heard) == len(packets(path, "audio")) - 1  # the first primes the decoder
+    copied = packets(path.with_name("out.mkv"), "audio")
+    assert [data for data, _ in copied] == [data for data, _ in heard]
+    for (_, new), (_, old) in zip(copied, heard, strict=True):
+        assert new is not None
+        assert old is not None
+        assert abs(new - old) <= MS / 2
+
+
+def test_interlacing_and_the_place_of_chroma_are_kept(make_clip: ClipMaker) -> None:
+    options = {"flags": "+ildct+ilme", "chroma_sample_location": "topleft"}
+    path = make_clip("in.mp4", options=options, field_order=2)
+    deblur(path, default_output(path))
+    for name in (path, default_output(path)):
+        with FileSource(name) as source:
+            assert source.info.chroma_location == "topleft"
+            assert source.info.field_order > 1
+
+
 def test_sound_stays_in_step_with_a_part(make_clip: ClipMaker) -> None:
     path = make_clip("in.mp4", pts=range(20), audio=True, chapters=CHAPTERS)
     output = path.with_name("out.mp4")
