@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamdeblur.arguments import parse
@@ -96,8 +97,14 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
         _say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:
         raise VideoError(
-            f"{source.path} is damaged in {source.decode_errors} places, whose frames are missing"
+            f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are missing"
             f" or spoilt in {output}; try another copy of it"
+        )
+    if missing := _missing_seconds(source, progress):
+        _announce(
+            options,
+            f"the picture of {source.path} ends {missing:.1f} s before the file should;"
+            " if it was cut off, get another copy",
         )
     return 0
 
@@ -190,6 +197,19 @@ def _expected_frames(source: FileSource) -> int | None:
     if info.frame_count is None and info.duration is not None:
         return round(info.duration * info.rate)
     return info.frame_count
+
+
+def _missing_seconds(source: FileSource, progress: Progress) -> float:
+    """How much earlier than announced the picture ended; 0 if it is within reason.
+
+    Some containers hide that they were cut off. It is no proof of damage: the duration may be the
+    sound's, which is often a little longer.
+    """
+    info = source.info
+    if info.duration is None:
+        return 0.0
+    missing = info.duration - (progress.pts * info.time_base + 1 / info.rate)
+    return float(missing) if missing > max(Fraction(1), info.duration / 20) else 0.0
 
 
 def _described(source: FileSource) -> str:

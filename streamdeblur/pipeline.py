@@ -34,6 +34,8 @@ class Progress:
     """Frames decoded; they run ahead of those written."""
     written: int = 0
     """Frames that the sink has taken."""
+    pts: int = 0
+    """Of the last frame written, in ticks."""
     dropped: int = 0
     """Frames of a live source that came while the network was busy with others."""
     started: float = field(default_factory=time.perf_counter)
@@ -101,6 +103,7 @@ def run(
                 sink.write(frame)
                 busy["write"] += time.perf_counter() - began
                 progress.written += 1
+                progress.pts = frame.pts
                 on_progress(progress)
                 if stopped():
                     return progress

@@ -189,8 +189,16 @@ def test_damage_in_the_middle_is_told_and_the_rest_kept(
     assert main([str(clip), "-m", model]) == 1
     said = lines(capfd)
     assert "frames in" in said[-2]
-    assert said[-1].startswith(f"streamdeblur: error: {clip} is damaged in ")
+    assert said[-1].startswith(f"streamdeblur: error: {clip} is damaged (decoding errors: ")
     assert len(pictures(clip.with_name("clip.deblurred.mkv"))) >= 15
+
+
+def test_a_file_that_was_cut_off_is_told(make_clip: ClipMaker, model: str, capfd: Capture) -> None:
+    clip = make_clip("clip.mkv", codec="ffv1", pts=range(100))
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    assert main([str(clip), "-m", model]) in (0, 1)
+    said = lines(capfd)[-1]
+    assert "cut off" in said or "is damaged" in said
 
 
 @pytest.fixture
