@@ -97,8 +97,8 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
         _say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:
         raise VideoError(
-            f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are missing"
-            f" or spoilt in {output}; try another copy of it"
+            f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
+            f" missing or spoilt in {output}; try another copy of it"
         )
     if missing := _missing_seconds(source, progress):
         _announce(
