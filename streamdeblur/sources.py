@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -98,10 +100,8 @@ class FileSource(_Reader):
         """Frames handed out so far."""
         self.decode_errors = 0
         """Packets that could not be decoded and frames that came out damaged, so far."""
-        self._container = open_container(self.path)
+        self._open()
         try:
-            self._stream = picture_stream(self._container, self.path)
-            self._stream.thread_type = "AUTO"
             time_base = tick_length(self._stream)
             origin = Fraction(self._container.start_time or 0, av.time_base)
             self.begin = None if start is None else origin + start
@@ -111,8 +111,6 @@ class FileSource(_Reader):
             self._shift = 0 if self.begin is None else math.ceil(self.begin / time_base)
             self.shift = self._shift * time_base
             """Seconds by which timestamps are set back; whole ticks of the picture's clock."""
-            if start:
-                self._seek()
             self._pictures = self._decoded()
             self._first = next(self._pictures, None)
             if self._first is None:
@@ -132,30 +130,50 @@ class FileSource(_Reader):
             yield Frame(picture, rgb_view(picture), pts)
             self._first = next(self._pictures, None)
 
-    def _seek(self) -> None:
-        """Go to the last key frame before `begin`; to the file's beginning if it has no index."""
-        assert self.begin is not None
-        target = math.floor(self.begin / tick_length(self._stream))
+    def _open(self) -> None:
+        self._container = open_container(self.path)
         try:
-            self._container.seek(target, stream=self._stream)
-        except FFmpegError:
-            # Reading from the top finds the moment as well, only later.
-            self._container.close()
-            self._container = open_container(self.path)
             self._stream = picture_stream(self._container, self.path)
-            self._stream.thread_type = "AUTO"
+        except BaseException:
+            self._container.close()
+            raise
+        self._stream.thread_type = "AUTO"
+
+    def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
+        """Decode from a key frame at or before `begin`.
+
+        Where a file has no index a seek may land late: then it is tried again some seconds
+        earlier, and in the end the file is read from its top.
+        """
+        time_base = tick_length(self._stream)
+        for margin in (0, 10):
+            with suppress(FFmpegError):
+                target = math.floor((begin - margin) / time_base)
+                self._container.seek(target, stream=self._stream)
+                pictures = self._all_decoded()
+                first = next(pictures, None)
+                ticks = None if first is None else ticks_of(first)
+                if first is not None and ticks is not None and ticks * time_base <= begin:
+                    return itertools.chain([first], pictures)
+            self._container.close()
+            self._open()
+        return self._all_decoded()
 
     def _decoded(self) -> Generator[av.VideoFrame, None, None]:
         """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
         time_base = tick_length(self._stream)
         reached = Fraction(0)
-        for picture in self._all_decoded():
+        is_inside = self.begin is None
+        pictures = self._from_begin(self.begin) if self.begin else self._all_decoded()
+        for picture in pictures:
             if (ticks := ticks_of(picture)) is not None:
                 moment = ticks * time_base
                 if self.begin is not None and moment < self.begin:
                     continue
                 if self.end is not None and moment >= self.end:
                     return
+                if not is_inside:
+                    is_inside, self.decode_errors = True, 0  # what came before is not wanted
                 reached = max(reached, moment + picture.duration * time_base)
             self.decode_errors += picture.is_corrupt
             yield picture

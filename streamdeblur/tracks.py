@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+_DISORDER = 10  # seconds by which a file may store one track after another
 MATROSKA = {"matroska", "webm"}
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
@@ -161,16 +162,17 @@ class TrackCopier:
         # A track that was in Matroska says by itself how far it is to be moved.
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if part.begin:
-            # Without an index the packets before are read and left out.
+            # Early, since a seek without an index may land late; packets before are left out.
             with suppress(FFmpegError):
-                self._input.seek(math.floor(part.begin * av.time_base))
+                self._input.seek(math.floor((part.begin - _DISORDER) * av.time_base))
         packets = self._read(copied) if running else iter(())
         for packet in packets:
             index, moment = packet.stream_index, packet_time(packet)
-            is_cover = bool(packet.stream.disposition & Disposition.attached_pic)
+            if moment is not None and part.end is not None and moment > part.end + _DISORDER:
+                return  # rather than wait for the end of subtitles, which may be hours away
             if not packet.size or index not in running:
                 continue
-            if is_cover:
+            if packet.stream.disposition & Disposition.attached_pic:
                 running.discard(index)  # given once more after a seek
             elif moment is not None and part.end is not None and moment >= part.end:
                 running.discard(index)

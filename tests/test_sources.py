@@ -76,6 +76,19 @@ def test_full_range_is_seen_in_either_spelling(make_clip: ClipMaker) -> None:
     assert all(is_full_range(frame.picture) for frame in read(FileSource(path)))
 
 
+@pytest.mark.parametrize("name", ["long.mkv", "long.ts", "long.mp4"])
+def test_start_finds_the_very_frames(make_clip: ClipMaker, name: str) -> None:
+    times = range(0, 300_000, 3000)
+    path = make_clip(name, pts=times, time_base=Fraction(1, 90_000), options={"g": "40"})
+    whole = {frame.picture.pts: frame.image for frame in read(FileSource(path))}
+    with FileSource(path, start=Fraction(2), duration=Fraction("0.2")) as source:
+        frames = list(source)
+        assert len(frames) == 6
+        for frame in frames:
+            assert np.array_equal(frame.image, whole[frame.picture.pts])
+        assert source.decode_errors == 0
+
+
 @pytest.mark.parametrize("codec", ["libx264", "ffv1"])
 def test_start_and_duration_cut_to_the_tick(make_clip: ClipMaker, codec: str) -> None:
     path = make_clip("long.mkv", codec=codec, pts=range(0, 4000, 40), time_base=MS)
