@@ -99,6 +99,10 @@ def _session(path: Path, threads: int | None, providers: list[Any]) -> ort.Infer
     options.intra_op_num_threads = threads or _usable_cores()
     # Values too small for the eye must not slow the processor down.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Decoding and encoding need the same cores. On two of them, files came out as fast without
+    # spinning for an eighth less processor time, and finer blocks of work gained 4 %.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.dynamic_block_base", "4")
     try:
         return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ORT's errors share no base of their own
