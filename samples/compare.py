@@ -24,8 +24,7 @@ def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(error, 1 / 12)))
 
 
-before: list[float] = []
-after: list[float] = []
+scores: list[tuple[float, float]] = []
 deblurrer = Deblurrer.load(options.model)
 with (
     open_source(options.blurred, duration=options.duration) as blurred,
@@ -33,10 +32,9 @@ with (
 ):
     for frame, twin in zip(blurred, sharp, strict=True):
         [deblurred] = deblurrer(frame.image[np.newaxis])
-        before.append(psnr(frame.image, twin.image))
-        after.append(psnr(deblurred, twin.image))
+        scores.append((psnr(frame.image, twin.image), psnr(deblurred, twin.image)))
 
-gains = np.subtract(after, before)
-means = f"blurred {np.mean(before):.2f} dB, deblurred {np.mean(after):.2f} dB"
-print(f"{means}, mean of {len(gains)} frames")
+before, after = np.transpose(scores)
+print(f"{len(scores)} frames: blurred {before.mean():.2f} dB, deblurred {after.mean():.2f} dB")
+gains = after - before
 print(f"gain {gains.mean():+.2f} dB; worst frame {gains.min():+.2f}, best {gains.max():+.2f}")

@@ -1,6 +1,6 @@
 """Deblur a video file from Python, as `streamdeblur INPUT -o OUTPUT` does.
 
-python samples/deblur_file.py samples/pavilion.mp4 pavilion-deblurred.mp4
+python samples/deblur_file.py samples/pavilion.mp4 pavilion.deblurred.mp4
 """
 
 import argparse

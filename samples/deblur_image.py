@@ -1,6 +1,6 @@
 """Deblur one picture.
 
-python samples/deblur_image.py samples/gallery.jpg gallery-deblurred.png
+python samples/deblur_image.py samples/gallery.jpg gallery.deblurred.png
 """
 
 import argparse

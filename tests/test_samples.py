@@ -116,7 +116,7 @@ def test_compare_measures_against_the_twin(tmp_path: Path) -> None:
     model.write_bytes(identity())
     clips = (SAMPLES / "pavilion.mp4", SAMPLES / "pavilion-sharp.mp4")
     printed = run("compare.py", *clips, "--model", model, "--duration", "0.2")
-    assert "mean of 6 frames" in printed
+    assert "6 frames: blurred" in printed
     assert "gain +0.00 dB" in printed
 
 
