@@ -2,7 +2,7 @@
 
     with open_source("in.mp4") as source:
         deblurrer = Deblurrer.load()
-        with FileSink(Path("out.mp4"), source.info, copy_from=source) as sink:
+        with FileSink("out.mp4", source.info, copy_from=source) as sink:
             run(source, deblurrer, sink)
 
 The public names below are imported when they are first used: `import streamdeblur` is light.

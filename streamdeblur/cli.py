@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _orderly_termination():
             return _run(parse(argv))
     except StreamDeblurError as error:
-        _say(f"error: {error}")
+        _say("error: " + " ".join(str(error).splitlines()))  # file names can hold line ends
         return 1
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C; nothing was written")

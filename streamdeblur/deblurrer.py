@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,9 +189,9 @@ def _bundled_files() -> dict[str, Path]:
 def _find(model: str | Path) -> Path:
     bundled = _bundled_files()
     path = bundled.get(str(model), Path(model))
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path's, never raises
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise ModelError(f"{model} is not a file: give an ONNX file or a bundled model's name")
     names = ", ".join(bundled) or "this installation has none"
     raise ModelError(f"no model {model}: there is no such file and no such bundled model ({names})")

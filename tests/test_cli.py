@@ -111,6 +111,7 @@ def write_sound(path: Path) -> None:
 # What a person can get wrong: how, and the words of the line that says so.
 BAD = {
     "a missing file": (["nosuch.mp4"], "no such file"),
+    "a missing file with a strange name": (["a\nb.mp4"], "a b.mp4"),
     "a folder": (["folder"], "folder"),
     "a text file named .mp4": (["text.mp4"], "text.mp4"),
     "a file with sound only": (["sound.m4a"], "no video"),
@@ -120,6 +121,7 @@ BAD = {
     "a model that is not ONNX": (["clip.mp4", "-m", "text.mp4"], "is it an ONNX model"),
     "a model of something else": (["clip.mp4", "-m", "language.onnx"], "python -m export"),
     "a model that is not there": (["clip.mp4", "-m", "nosuch"], "no model nosuch"),
+    "a model's name that cannot be": (["clip.mp4", "-m", "x" * 5000], "no model"),
     "an output folder that is not there": (["clip.mp4", "-o", "no/out.mp4"], "no folder"),
     "an output that is the input": (["clip.mp4", "-fo", "clip.mp4"], "replace the input"),
     "an output that exists": (["clip.mp4", "-o", "old.mp4"], "--overwrite"),

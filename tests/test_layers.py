@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 ALLOWED = {
     "streamdeblur": {"streamdeblur"},
     "train": {"train", "streamdeblur", "torch", "skimage"},
-    "export": {"export", "train", "streamdeblur", "torch", "onnx", "onnxscript"},
+    "export": {"export", "train", "streamdeblur", "torch", "onnx", "onnxscript", "skimage"},
 }
 GUARDED = set().union(*ALLOWED.values())
 CONCURRENCY = {"threading", "_thread", "concurrent", "multiprocessing", "asyncio", "queue"}
