@@ -239,7 +239,7 @@ class FastGenerator(nn.Module):
         exit the 4x4 shuffles add 3, and each 2x2 shuffle or stride widens by what it groups.
         """
         levels = len(self.config.widths) - 1
-        reach = 4 + 4 + 3  # entry and exit, and the place inside a 4x4 group
+        reach: int = 4 + 4 + 3  # entry and exit, and the place inside a 4x4 group
         for level in range(levels):
             stride = 4 * 2**level
             blocks = self.config.blocks[level] + self.config.blocks[2 * levels - level]
