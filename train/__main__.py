@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from train.config import parse_config
@@ -10,6 +11,8 @@ from train.config import parse_config
 def main(argv: list[str] | None = None) -> int:
     """Train as the flags say; the exit status."""
     config = parse_config(argv)
+    # A job scheduler's SIGTERM ends a run as Ctrl-C does: the state is saved first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # After parsing, so that --help and mistyped flags answer at once.
     from rich.console import Console
 

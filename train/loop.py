@@ -49,7 +49,7 @@ class Run:
 def train(config: TrainConfig, console: Console) -> Path:
     """Train until `config.steps`, from the start or from last.pt; return the best checkpoint.
 
-    Ctrl-C saves last.pt first.
+    Ctrl-C, or SIGTERM, saves last.pt first.
 
     Raises:
         FileNotFoundError, ValueError: the data, or the checkpoint to go on from, is not usable.
