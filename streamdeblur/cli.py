@@ -33,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamDeblurError as error:
         _say("error: " + " ".join(str(error).splitlines()))  # file names can hold line ends
         return 1
+    except OSError as error:
+        if error.filename is None:  # ours to fix
+            raise
+        _say(f"error: {error.filename}: {error.strerror}; choose another name or place")
+        return 1
     except KeyboardInterrupt:
         _say("stopped by Ctrl-C; nothing was written")
         return 130

@@ -112,6 +112,7 @@ def write_sound(path: Path) -> None:
 BAD = {
     "a missing file": (["nosuch.mp4"], "no such file"),
     "a missing file with a strange name": (["a\nb.mp4"], "a b.mp4"),
+    "a name that cannot be": (["x" * 5000], "too long"),
     "a folder": (["folder"], "folder"),
     "a text file named .mp4": (["text.mp4"], "text.mp4"),
     "a file with sound only": (["sound.m4a"], "no video"),
