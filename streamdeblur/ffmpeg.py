@@ -10,6 +10,7 @@ from typing import Any, cast
 import av
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 
@@ -44,6 +45,18 @@ def translated(failure: str) -> Iterator[None]:
         yield
     except (FFmpegError, OSError, ValueError) as error:
         raise VideoError(f"{failure}: {reason(error)}") from error
+
+
+def close_reader(container: InputContainer, stream: VideoStream) -> None:
+    """Close a file or camera after the threads of its decoder have come to rest.
+
+    A thread that meets damage tells Python, at whatever log level, and waits for the interpreter;
+    PyAV does not let go of that while it frees the decoder and waits for the thread, for good.
+    Flushing waits for the threads too, but lets the interpreter run.
+    """
+    if stream.codec_context is not None:
+        stream.codec_context.flush_buffers()
+    container.close()
 
 
 def described(container: InputContainer) -> str:

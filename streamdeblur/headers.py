@@ -68,6 +68,8 @@ def video_info(
     first: av.VideoFrame,
     start: Fraction | None,
     duration: Fraction | None,
+    *,
+    chroma_location: str | None,
 ) -> VideoInfo:
     """What the header and the first decoded picture say; the picture wins."""
     whole = start is None and duration is None
@@ -85,7 +87,7 @@ def video_info(
         color_range=first.color_range,
         color_primaries=first.color_primaries,
         color_trc=first.color_trc,
-        chroma_location=_chroma_location(container, stream),
+        chroma_location=chroma_location,
         sample_aspect_ratio=stream.sample_aspect_ratio or None,
         display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
         rotation=first.rotation,
@@ -97,8 +99,12 @@ def video_info(
     )
 
 
-def _chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
-    """The last word in `yuv420p10le(tv, progressive, topleft)`: PyAV has no attribute for it."""
+def chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
+    """The last word in `yuv420p10le(tv, progressive, topleft)`: PyAV has no attribute for it.
+
+    To be asked before decoding begins: FFmpeg is made talkative for it, and a decoder's threads
+    would each have to wait for the interpreter with what they say.
+    """
     found = re.search(
         rf"Stream #0:{stream.index}\b.*? \w+\(([^()]*)\), \d+x\d+", described(container)
     )

@@ -17,12 +17,14 @@ import av
 from av.container import InputContainer
 from av.device import enumerate_input_devices
 from av.error import FFmpegError
+from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import explained
+from streamdeblur.ffmpeg import close_reader, explained
 from streamdeblur.frames import Frame, VideoInfo, rgb_view
 from streamdeblur.headers import (
     MICROSECOND,
+    chroma_location,
     open_container,
     picture_stream,
     tick_length,
@@ -57,6 +59,7 @@ class _Reader:
     """What files and cameras share: an open container that is closed in the end."""
 
     _container: InputContainer
+    _stream: VideoStream
     _pictures: Generator[av.VideoFrame, None, None]
     _first: av.VideoFrame | None
 
@@ -64,7 +67,7 @@ class _Reader:
         """Let go of the file or camera; the iteration ends. Harmless when repeated."""
         self._first = None
         self._pictures.close()
-        self._container.close()
+        close_reader(self._container, self._stream)
 
     def __enter__(self) -> Self:
         return self
@@ -115,9 +118,16 @@ class FileSource(_Reader):
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(self._nothing_read(start))
-            self.info = video_info(self._container, self._stream, self._first, start, duration)
+            self.info = video_info(
+                self._container,
+                self._stream,
+                self._first,
+                start,
+                duration,
+                chroma_location=self._chroma_location,
+            )
         except BaseException:
-            self._container.close()
+            close_reader(self._container, self._stream)
             raise
 
     def __iter__(self) -> Iterator[Frame]:
@@ -134,6 +144,7 @@ class FileSource(_Reader):
         self._container = open_container(self.path)
         try:
             self._stream = picture_stream(self._container, self.path)
+            self._chroma_location = chroma_location(self._container, self._stream)
         except BaseException:
             self._container.close()
             raise
@@ -155,7 +166,7 @@ class FileSource(_Reader):
                 ticks = None if first is None else ticks_of(first)
                 if first is not None and ticks is not None and ticks * time_base <= begin:
                     return itertools.chain([first], pictures)
-            self._container.close()
+            close_reader(self._container, self._stream)
             self._open()
         return self._all_decoded()
 
@@ -240,11 +251,14 @@ class CameraSource(_Reader):
             self._container = av.open(name, format=kind, options=options)
         try:
             self._stream = picture_stream(self._container, Path(device))
+            location = chroma_location(self._container, self._stream)
             self._pictures = self._decoded()
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(f"camera {device} gives no picture: is it in use or covered?")
-            info = video_info(self._container, self._stream, self._first, None, None)
+            info = video_info(
+                self._container, self._stream, self._first, None, None, chroma_location=location
+            )
         except BaseException:
             self._container.close()
             raise

@@ -29,7 +29,7 @@ class ModelSpec:
     precision: str = "fp32"
     """Of the arithmetic inside the graph: fp32 or fp16."""
     multiple_of: int = 1
-    """The graph pads to a multiple of this, in pixels, by itself. Tiles start on such a multiple."""
+    """The graph pads to a multiple of this, in pixels, by itself; tiles start on one."""
     receptive_field: int | None = None
     """Side of the square of input pixels that one output pixel sees; None if it sees them all."""
     generator: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +63,8 @@ class ModelSpec:
         if "name" not in values:
             return None
         version = values.get("format_version", 0)
+        if not isinstance(version, int):
+            raise ModelError(f"the model's format version is {version!r}, not a number")
         if version > FORMAT_VERSION:
             raise ModelError(
                 f"the model has format {version}, newer than this program reads "
