@@ -45,11 +45,12 @@ def trajectories(count: int, frames: int, *, extent: float, generator: Generator
     poses = smooth + uniform(generator, 0, 1, count, 1, 1) ** 2 * walk
     poses = poses - poses[:, frames // 2 : frames // 2 + 1]
 
-    # Half of the paths are short, the rest reach up to `extent`: GoPro's blur is often 40 px long.
+    # Half of the paths are short, most of them very, so that nearly sharp pictures are not
+    # sharpened too much; the rest reach up to `extent`: GoPro's blur is often 40 px long.
     length = uniform(generator, 0, 1, count)
     long = uniform(generator, 0, 1, count) < 0.5
     still = uniform(generator, 0, 1, count) < 0.15
-    length = torch.where(long, length * extent, length * extent / 3)
+    length = torch.where(long, length * extent, length**2 * extent / 3)
     length = torch.where(still, torch.zeros_like(length), length)
     span = (poses[..., :2].amax(dim=1) - poses[..., :2].amin(dim=1)).norm(dim=-1).clamp_min(1e-6)
     turning = (~still) * (uniform(generator, 0, 1, count) < 0.5)
@@ -195,12 +196,12 @@ def _dct() -> Tensor:
 
 
 def _gammas(count: int, generator: Generator) -> Tensor:
-    """Response curves, (count, 1, 1, 1): around 2.2; a fifth average the encoded values.
+    """Response curves, (count, 1, 1, 1): around 2.2; a third average the encoded values.
 
     The official GoPro `blur/` set was averaged without a curve, `blur_gamma/` with 2.2.
     """
     curve = uniform(generator, 1.8, 2.4, count)
-    straight = uniform(generator, 0, 1, count) < 0.2
+    straight = uniform(generator, 0, 1, count) < 0.33
     return torch.where(straight, torch.ones_like(curve), curve).view(count, 1, 1, 1)
 
 

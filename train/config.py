@@ -41,10 +41,11 @@ class TrainConfig:
     decay: int = option(20_000, "last steps, over which the rate falls to 0 along a half cosine")
     clip: float = option(0.1, "largest norm of the gradient")
     fft: float = option(1.0, "weight of the L1 distance of the orthonormal Fourier spectra")
+    psnr: float = option(0.0, "weight of the mean logarithm of the pictures' squared errors")
     ema: float = option(0.999, "decay of the averaged weights, which are validated and exported")
     # Synthetic blur
     extent: float = option(48.0, "longest blur trajectory, in pixels")
-    reuse: int = option(2, "times that a synthetic sample is used, with other flips and noise")
+    reuse: int = option(4, "times that a synthetic sample is used, with other flips and noise")
     # The machine
     device: str = option("auto", "cpu, cuda, or auto")
     amp: bool = option(True, "compute in bfloat16 where it is safe")

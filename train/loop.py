@@ -117,7 +117,7 @@ def advance_one(run: Run, samples: Samples) -> dict[str, float]:
     run.network.train()
     with torch.autocast(blurred.device.type, torch.bfloat16, enabled=config.amp):
         restored = run.network(blurred)
-    loss = pixel_loss(restored.float(), sharp, fft=config.fft)
+    loss = pixel_loss(restored.float(), sharp, fft=config.fft, psnr=config.psnr)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
