@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -15,10 +14,10 @@ from typing import Self
 
 import av
 from av.container import InputContainer
-from av.device import enumerate_input_devices
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from streamdeblur.cameras import camera_format, camera_name, cameras_found
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import close_reader, explained
 from streamdeblur.frames import Frame, VideoInfo, rgb_view
@@ -240,9 +239,9 @@ class CameraSource(_Reader):
     def __init__(
         self, device: str, *, format: str | None = None, options: dict[str, str] | None = None
     ) -> None:
-        kind = format or _camera_format()
-        name = device if format else _camera_name(device, kind)
-        advice = "" if format else _cameras_found(kind)
+        kind = format or camera_format()
+        name = device if format else camera_name(device, kind)
+        advice = "" if format else cameras_found(kind)
         self.frames_read = 0
         """Frames handed out so far."""
         self.decode_errors = 0
@@ -317,37 +316,3 @@ def _moment(picture: av.VideoFrame) -> Fraction:
     if picture.pts is None or not picture.time_base:
         return Fraction(time.monotonic_ns(), 1_000_000_000)
     return picture.pts * picture.time_base
-
-
-def _camera_format() -> str:
-    """FFmpeg's input device for cameras on this system."""
-    return {"win32": "dshow", "darwin": "avfoundation"}.get(sys.platform, "v4l2")
-
-
-def _camera_name(device: str, kind: str) -> str:
-    """What FFmpeg's input device wants to hear for a camera's number or name."""
-    if kind == "v4l2":
-        return f"/dev/video{device}" if device.isdigit() else device
-    if kind == "dshow":
-        names = _camera_names(kind)
-        number = int(device) if device.isdigit() else len(names)
-        return f"video={names[number] if number < len(names) else device}"
-    return device
-
-
-def _camera_names(kind: str) -> list[str]:
-    """The cameras of this computer, as far as the system tells."""
-    if kind == "v4l2":
-        return sorted(str(path) for path in Path("/dev").glob("video*"))
-    try:
-        devices = enumerate_input_devices(kind)
-    except (FFmpegError, OSError, ValueError, RuntimeError):
-        return []
-    return [device.description for device in devices if "video" in device.media_types]
-
-
-def _cameras_found(kind: str) -> str:
-    names = _camera_names(kind)
-    if not names:
-        return "no camera was found: is it plugged in and not blocked by privacy settings?"
-    return f"cameras found: {', '.join(names)}"
