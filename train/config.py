@@ -33,7 +33,7 @@ class TrainConfig:
     # The network and its schedule
     arch: Literal["fast", "paper"] = option("fast", "architecture")
     steps: int = option(200_000, "optimizer steps of the whole run")
-    batch: int = option(8, "crops a step")
+    batch: int = option(8, "crops a step, of each process")
     crop: int = option(192, "side of the training crops, in pixels; a multiple of 16")
     optimizer: Literal["adamw", "adam"] = option("adamw", "optimizer")
     lr: float = option(5e-4, "peak learning rate")

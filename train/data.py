@@ -115,14 +115,15 @@ Maker = Callable[[int, Generator], tuple[Tensor, Tensor]]
 class Samples:
     """The stream of training batches of one run."""
 
-    def __init__(self, config: TrainConfig, device: torch.device) -> None:
-        """Read all training pictures onto `device`.
+    def __init__(self, config: TrainConfig, device: torch.device, *, rank: int = 0) -> None:
+        """Read all training pictures onto `device`; processes of one run differ in `rank`.
 
         Raises:
             FileNotFoundError, ValueError: a folder or picture is missing or unreadable.
         """
         self._config = config
         self._device = device
+        self._rank = rank
         self._makers = list(_makers(config, device))
         self._pool: deque[tuple[Tensor, Tensor]] = deque(
             maxlen=1 if config.reuse == 1 else POOL_STEPS
@@ -164,9 +165,13 @@ class Samples:
         made = [make(n, random) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
         return torch.cat([pair[0] for pair in made]), torch.cat([pair[1] for pair in made])
 
+    def seed(self, step: int, *, salt: int) -> int:
+        """A seed of 64 random bits; torch's generator for processors takes the lower half."""
+        entropy = (self._config.seed, self._rank, step, salt)
+        return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
+
     def _random(self, step: int, *, salt: int) -> Generator:
-        generator = torch.Generator(self._device)
-        return generator.manual_seed((self._config.seed * 2 + salt) * 2**32 + step)
+        return torch.Generator(self._device).manual_seed(self.seed(step, salt=salt))
 
 
 def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, Maker]]:

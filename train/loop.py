@@ -1,9 +1,14 @@
-"""The training loop: one step after another, validated, saved, and resumed exactly."""
+"""The training loop: one step after another, validated, saved, and resumed exactly.
+
+Under `torchrun` several processes share a run. Each makes its own samples; the gradients are
+averaged, so that all hold the same weights; the first one validates, saves and prints.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +18,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -49,16 +55,18 @@ class Run:
 def train(config: TrainConfig, console: Console) -> Path:
     """Train until `config.steps`, from the start or from last.pt; return the best checkpoint.
 
-    Ctrl-C, or SIGTERM, saves last.pt first.
+    Ctrl-C, or SIGTERM, saves last.pt first; where several processes share a run, it is the one
+    of the last validation.
 
     Raises:
         FileNotFoundError, ValueError: the data, or the checkpoint to go on from, is not usable.
     """
-    device = _device(config.device)
+    device, rank = _place(config.device)
+    console.quiet = rank > 0
     if config.threads:
         torch.set_num_threads(config.threads)
     run = start(config, device)
-    samples = Samples(config, device)
+    samples = Samples(config, device, rank=rank)
     chosen_by, reported = metrics.load_pairs(config.val), metrics.load_pairs(config.report)
     config.out.mkdir(parents=True, exist_ok=True)
     console.print(f"{config.arch} on {device}, step {run.step} of {config.steps}")
@@ -76,11 +84,13 @@ def train(config: TrainConfig, console: Console) -> Path:
                 if run.step % config.log_every == 0:
                     console.print(_line(run, figures, fmean(losses)))
                     losses.clear()
-                if run.step % config.val_every == 0 or run.step == config.steps:
+                due = run.step % config.val_every == 0 or run.step == config.steps
+                if due and rank == 0:  # the others wait for it with their next gradients
                     _validate(run, chosen_by, reported, console)
                     save(run, config.out / "last.pt")
         except KeyboardInterrupt:
-            save(run, config.out / "last.pt")
+            if not dist.is_initialized():
+                save(run, config.out / "last.pt")
             console.print(f"stopped at step {run.step}; go on with --resume")
             raise
     best = config.out / "best.pt"
@@ -108,7 +118,7 @@ def advance_one(run: Run, samples: Samples) -> dict[str, float]:
     """One optimizer step; returns loss, gradient norm and learning rate."""
     config = run.config
     # Dropout draws from the global generator: tie it to the step, as the samples are.
-    torch.manual_seed(config.seed * 2**32 + run.step)
+    torch.manual_seed(samples.seed(run.step, salt=2))
     rate = learning_rate(config, run.step)
     for group in run.optimizer.param_groups:
         group["lr"] = rate
@@ -120,6 +130,7 @@ def advance_one(run: Run, samples: Samples) -> dict[str, float]:
     loss = pixel_loss(restored.float(), sharp, fft=config.fft, psnr=config.psnr)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    _share_gradients(run)
     norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), config.clip)
     run.optimizer.step()
     run.step += 1
@@ -164,6 +175,20 @@ def _restore(run: Run, saved: Checkpoint) -> None:
     run.ema.load_state_dict(saved.ema)
     run.optimizer.load_state_dict(saved.optimizer)
     run.step, run.seconds, run.curve = saved.step, saved.seconds, saved.curve
+
+
+@torch.no_grad()
+def _share_gradients(run: Run) -> None:
+    """Replace the gradients by their mean over all processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(message)
+    message /= dist.get_world_size()
+    parts = message.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 @torch.no_grad()
@@ -212,9 +237,10 @@ def _table(title: str, scores: list[metrics.Score]) -> Table:
 def _line(run: Run, figures: dict[str, float], loss: float) -> str:
     """A line of the log: the mean loss since the last one, and the rates."""
     rate = run.step / run.seconds
+    samples = rate * run.config.batch * (dist.get_world_size() if dist.is_initialized() else 1)
     return (
         f"step {run.step}  loss {loss:.4f}  norm {figures['norm']:.3f}  "
-        f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {rate * run.config.batch:.0f} samples/s"
+        f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {samples:.0f} samples/s"
     )
 
 
@@ -238,9 +264,16 @@ def _progress(console: Console, config: TrainConfig, done: int) -> Iterator[Any]
         yield advance
 
 
-def _device(name: str) -> torch.device:
+def _place(name: str) -> tuple[torch.device, int]:
+    """The device of this process and its rank; joins the others if `torchrun` started it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no CUDA device")
-    return torch.device(name)
+    if "RANK" not in os.environ:
+        return torch.device(name), 0
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if name == "cuda" else "gloo")
+    if name == "cuda":
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name), dist.get_rank()

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,16 @@ def test_a_batch_depends_on_the_step_alone(photos: Path, pairs: Path, reuse: int
     assert torch.equal(jumped[0], batches[5][0])
     assert torch.equal(jumped[1], batches[5][1])
     assert not torch.equal(batches[4][0], batches[5][0])
+
+
+def test_seeds_and_ranks_make_other_batches(photos: Path):
+    config = TrainConfig(photos=(photos,), crop=32, batch=2)
+    batches = [
+        Samples(config, CPU).batch(3)[0],
+        Samples(config, CPU, rank=1).batch(3)[0],
+        Samples(replace(config, seed=1), CPU).batch(3)[0],
+    ]
+    assert not any(torch.equal(batches[i], batches[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
 
 def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):

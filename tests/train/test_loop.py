@@ -1,6 +1,9 @@
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from train.config import TrainConfig
 from train.data import Samples
 from train.generator import GeneratorConfig
 
+ROOT = Path(__file__).parents[2]
 TINY = {
     "fast": GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1)),
     "paper": GeneratorConfig(architecture="paper", widths=(16, 16, 16), blocks=(1,), dropout=0.5),
@@ -73,6 +77,7 @@ class OneBatch:
 
     def __init__(self, samples: Samples) -> None:
         self._batch = samples.batch(0)
+        self.seed = samples.seed
 
     def batch(self, step: int):
         return self._batch
@@ -134,3 +139,47 @@ def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save({"weights": 1}, tmp_path / "y.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         checkpoint.load(tmp_path / "y.pt")
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_run_average_their_gradients(config, photos, tmp_path):
+    """After one step of two processes, the gradient is the mean of what each has alone."""
+    script = tmp_path / "share.py"
+    script.write_text(SHARE.format(root=str(ROOT), photos=str(photos)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run([*launch, str(script)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the same") == 2
+
+
+SHARE = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import torch
+import torch.distributed as dist
+from train import loop
+from train.config import TrainConfig
+from train.data import Samples
+from train.generator import GeneratorConfig
+
+torch.set_num_threads(1)
+loop.ARCHITECTURES = {{"fast": GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1))}}
+config = TrainConfig(
+    photos=(Path({photos!r}),), crop=32, batch=2, warmup=1, clip=1e9, device="cpu", amp=False
+)
+device, rank = loop._place("cpu")
+shared = loop.start(config, device)
+loop.advance_one(shared, Samples(config, device, rank=rank))
+dist.destroy_process_group()
+
+gradients = []
+for alone in range(2):
+    run = loop.start(config, device)
+    loop.advance_one(run, Samples(config, device, rank=alone))
+    gradients.append([p.grad for p in run.network.parameters()])
+for p, first, second in zip(shared.network.parameters(), *gradients, strict=True):
+    torch.testing.assert_close(p.grad, (first + second) / 2, atol=1e-7, rtol=1e-4)
+    assert not torch.equal(first, second) or not first.any()
+print("the same", flush=True)
+"""
