@@ -24,12 +24,12 @@ class Checkpoint:
     """Spent in those steps, over all interruptions."""
     generator_config: dict[str, Any]
     train_config: dict[str, Any]
-    generator: dict[str, Tensor]
-    """The weights being trained."""
     ema: dict[str, Tensor]
-    """Their running average: what is validated and exported."""
+    """The running average of the weights: what is validated and exported."""
+    generator: dict[str, Tensor] = field(default_factory=dict)
+    """The weights being trained; empty in a checkpoint that is for use, a fifth of the size."""
     optimizer: dict[str, Any] = field(default_factory=dict)
-    """Empty in a checkpoint that is for use, not for going on."""
+    """Its moments; empty likewise."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry a validation: step, hours, and the figures of each picture set."""
     format_version: int = FORMAT_VERSION

@@ -151,17 +151,17 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * warm * 0.5 * (1 - math.cos(math.pi * left))
 
 
-def save(run: Run, path: Path) -> None:
-    """Write the run's whole state to `path`."""
+def save(run: Run, path: Path, *, for_use: bool = False) -> None:
+    """Write the run's state to `path`: whole, or the averaged weights alone if `for_use`."""
     checkpoint.save(
         Checkpoint(
             step=run.step,
             seconds=run.seconds,
             generator_config=run.network.config.to_dict(),
             train_config=run.config.to_dict(),
-            generator=run.network.state_dict(),
             ema=run.ema.state_dict(),
-            optimizer=run.optimizer.state_dict(),
+            generator={} if for_use else run.network.state_dict(),
+            optimizer={} if for_use else run.optimizer.state_dict(),
             curve=run.curve,
         ),
         path,
@@ -169,11 +169,13 @@ def save(run: Run, path: Path) -> None:
 
 
 def _restore(run: Run, saved: Checkpoint) -> None:
+    """Go on exactly; from a checkpoint for use, from its weights with fresh moments."""
     if saved.generator_config != run.network.config.to_dict():
         raise ValueError(f"the checkpoint holds {saved.generator_config}, not {run.config.arch}")
-    run.network.load_state_dict(saved.generator)
+    run.network.load_state_dict(saved.generator or saved.ema)
     run.ema.load_state_dict(saved.ema)
-    run.optimizer.load_state_dict(saved.optimizer)
+    if saved.optimizer:
+        run.optimizer.load_state_dict(saved.optimizer)
     run.step, run.seconds, run.curve = saved.step, saved.seconds, saved.curve
 
 
@@ -214,7 +216,7 @@ def _validate(
     run.curve.append(entry)
     (run.config.out / "curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
     if "val_gain" in entry and entry["val_gain"] > max(earlier, default=-math.inf):
-        save(run, run.config.out / "best.pt")
+        save(run, run.config.out / "best.pt", for_use=True)
 
 
 def _table(title: str, scores: list[metrics.Score]) -> Table:

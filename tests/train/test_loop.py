@@ -132,6 +132,16 @@ def test_a_checkpoint_of_another_network_is_refused(config):
         loop.start(changed(config, arch="paper", resume=True), torch.device("cpu"))
 
 
+def test_a_checkpoint_for_use_can_be_trained_further(config, tmp_path):
+    best = loop.train(config, quiet())
+    assert checkpoint.load(best).optimizer == {}
+    further = changed(config, out=tmp_path / "further", resume=True, steps=9, decay=1)
+    further.out.mkdir()
+    best.rename(further.out / "last.pt")
+    loop.train(further, quiet())
+    assert checkpoint.load(further.out / "last.pt").step == 9
+
+
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a checkpoint"):
