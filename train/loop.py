@@ -158,7 +158,7 @@ def save(run: Run, path: Path, *, for_use: bool = False) -> None:
             step=run.step,
             seconds=run.seconds,
             generator_config=run.network.config.to_dict(),
-            train_config=run.config.to_dict(),
+            train_config=run.config.to_dict() | {"processes": _processes()},
             ema=run.ema.state_dict(),
             generator={} if for_use else run.network.state_dict(),
             optimizer={} if for_use else run.optimizer.state_dict(),
@@ -187,7 +187,7 @@ def _share_gradients(run: Run) -> None:
     gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
     message = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(message)
-    message /= dist.get_world_size()
+    message /= _processes()
     parts = message.split([gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
@@ -239,7 +239,7 @@ def _table(title: str, scores: list[metrics.Score]) -> Table:
 def _line(run: Run, figures: dict[str, float], loss: float) -> str:
     """A line of the log: the mean loss since the last one, and the rates."""
     rate = run.step / run.seconds
-    samples = rate * run.config.batch * (dist.get_world_size() if dist.is_initialized() else 1)
+    samples = rate * run.config.batch * _processes()
     return (
         f"step {run.step}  loss {loss:.4f}  norm {figures['norm']:.3f}  "
         f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {samples:.0f} samples/s"
@@ -264,6 +264,11 @@ def _progress(console: Console, config: TrainConfig, done: int) -> Iterator[Any]
             progress.update(task, completed=step, description=text)
 
         yield advance
+
+
+def _processes() -> int:
+    """How many share this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def _place(name: str) -> tuple[torch.device, int]:
