@@ -252,7 +252,7 @@ def _orderly_termination() -> Iterator[None]:
             for name in (*names, "SIGINT"):
                 number = getattr(signal, name)
                 before[number] = signal.getsignal(number)
-                if name in names:
+                if name in names and before[number] is not signal.SIG_IGN:  # nohup's wish
                     signal.signal(number, _terminate)
         yield
     finally:

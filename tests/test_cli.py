@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -205,8 +205,10 @@ def test_a_file_that_was_cut_off_is_told(make_clip: ClipMaker, model: str, capfd
 
 
 @pytest.fixture
-def interrupted_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+def interrupted_by(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Sends this process a signal while the fourth frame is written."""
+    ends = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {n: signal.getsignal(n) for name in ends if (n := getattr(signal, name, None))}
 
     def arrange(number: int) -> None:
         write = sinks.FileSink.write
@@ -218,7 +220,13 @@ def interrupted_by(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
         monkeypatch.setattr(sinks.FileSink, "write", interrupted)
 
-    return arrange
+    # What runs in the background starts with some of them ignored.
+    for number in before:
+        usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, usual)
+    yield arrange
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_ctrl_c_leaves_nothing_behind(
@@ -255,6 +263,16 @@ def test_termination_leaves_nothing_behind(
     assert ended.value.code == 128 + number
     assert set(tmp_path.iterdir()) == before
     assert signal.getsignal(number) == handler
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such signal")
+def test_nohup_outlives_the_terminal(
+    make_clip: ClipMaker, model: str, interrupted_by: Callable[[int], None]
+) -> None:
+    clip = make_clip()
+    interrupted_by(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup starts a program
+    assert main([str(clip), "-m", model]) == 0
 
 
 def test_a_bug_shows_its_traceback(
