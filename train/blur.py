@@ -4,21 +4,38 @@ A camera integrates light while it and the world move. Here a trajectory of pose
 motion, the sharp picture is warped to every pose, and the warped pictures are averaged in linear
 light. Noise and JPEG come after the integration, as in a camera.
 
-Pictures are float RGB in [0, 1], shape (N, 3, H, W); randomness comes from the generator given,
-so that a sample depends on its seed alone.
+Pictures are float RGB in [0, 1], shape (N, 3, H, W); randomness comes from the dice given, so that
+a sample depends on its seed alone.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 MARGIN = 40
 """Pixels around a crop that motion may bring into view."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dice:
+    """The randomness of one step."""
+
+    device: Generator
+    """For what samples are made of."""
+    host: np.random.Generator
+    """For decisions of the program, for which it would have to wait if a GPU threw the dice."""
+
+    @classmethod
+    def of(cls, seed: int, device: torch.device) -> Dice:
+        """Dice that fall in the same way for the same 64-bit seed and kind of device."""
+        return cls(torch.Generator(device).manual_seed(seed), np.random.default_rng(seed))
 
 
 def uniform(generator: Generator, low: float, high: float, *shape: int) -> Tensor:
@@ -87,41 +104,43 @@ def warp(pictures: Tensor, poses: Tensor, size: int) -> Tensor:
 
 
 def integrate(
-    pictures: Tensor, size: int, *, frames: int, extent: float, generator: Generator
+    pictures: Tensor, size: int, *, frames: int, extent: float, dice: Dice
 ) -> tuple[Tensor, Tensor]:
     """Blurred and sharp crops from sharp pictures (N, 3, size + 2 * MARGIN, same)."""
-    light, gamma = _moving_scene(pictures, size, frames=frames, extent=extent, generator=generator)
+    light, gamma = _moving_scene(pictures, size, frames=frames, extent=extent, dice=dice)
     return _to_display(light.mean(dim=2), gamma), _to_display(light[:, :, frames // 2], gamma)
 
 
 def integrate_clip(
-    pictures: Tensor, size: int, *, exposures: int, frames: int, extent: float, generator: Generator
+    pictures: Tensor, size: int, *, exposures: int, frames: int, extent: float, dice: Dice
 ) -> tuple[Tensor, Tensor]:
     """The same for a short video: blurred (N, exposures, 3, size, size), sharp of its middle one.
 
     `exposures` and `frames` (per exposure) are odd; `extent` is that of the whole video.
     """
     total = exposures * frames
-    light, gamma = _moving_scene(pictures, size, frames=total, extent=extent, generator=generator)
+    light, gamma = _moving_scene(pictures, size, frames=total, extent=extent, dice=dice)
     blurred = light.view(len(light), 3, exposures, frames, size, size).mean(dim=3).transpose(1, 2)
     return _to_display(blurred, gamma[:, None]), _to_display(light[:, :, total // 2], gamma)
 
 
 def _moving_scene(
-    pictures: Tensor, size: int, *, frames: int, extent: float, generator: Generator
+    pictures: Tensor, size: int, *, frames: int, extent: float, dice: Dice
 ) -> tuple[Tensor, Tensor]:
     """Linear light at every pose, (N, 3, frames, size, size), and the response curves.
 
     In half of the samples a second layer, cut from another picture of the batch by a smooth
     random mask, moves on its own in front.
     """
+    generator = dice.device
     gamma = _gammas(len(pictures), generator)
     light = _brighten(pictures**gamma, generator)
     poses = trajectories(len(pictures), frames, extent=extent, generator=generator)
     scene = warp(light, poses, size)
     layered = len(pictures) // 2
     if layered:
-        mask = _blobs(layered, pictures.shape[-1], generator)
+        cells = int(dice.host.integers(3, 9))
+        mask = _blobs(layered, pictures.shape[-1], cells, generator)
         front = torch.cat([light.roll(1, dims=0)[:layered] * mask, mask], dim=1)
         own = trajectories(layered, frames, extent=extent, generator=generator)
         moved = warp(front, own, size)
@@ -139,20 +158,20 @@ def average(frames: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
     return _to_display(blurred, gamma), frames[:, frames.shape[1] // 2]
 
 
-def degrade(blurred: Tensor, generator: Generator) -> Tensor:
+def degrade(blurred: Tensor, dice: Dice) -> Tensor:
     """Sensor noise in half of the pictures, JPEG in four of ten, rounding to 8 bits in all.
 
     Three of ten stay clean, so that what is sharp and clean is learnt to be left alone.
     """
-    count = len(blurred)
+    count, generator = len(blurred), dice.device
     sigma = uniform(generator, 0, 0.015, count, 1, 1, 1)
     sigma = sigma * (uniform(generator, 0, 1, count, 1, 1, 1) < 0.5)
     noise = torch.randn(blurred.shape, generator=generator, device=generator.device)
     noisy = (blurred + sigma * noise).clamp(0, 1)
-    chosen = (uniform(generator, 0, 1, count) < 0.4).nonzero()[:, 0]
+    chosen = torch.from_numpy(np.flatnonzero(dice.host.random(count) < 0.4)).to(blurred.device)
     if len(chosen):
         quality = uniform(generator, 60, 95, len(chosen))
-        shift = [int(s) for s in uniform(generator, 0, 8, 2)]  # blocks seldom start at the crop
+        shift = dice.host.integers(0, 8, 2).tolist()  # blocks seldom start at the crop
         rolled = noisy[chosen].roll(shift, dims=(2, 3))
         noisy[chosen] = jpeg(rolled, quality).roll([-s for s in shift], dims=(2, 3))
     return (noisy * 255).round() / 255
@@ -220,9 +239,8 @@ def _brighten(light: Tensor, generator: Generator) -> Tensor:
     return light * (1 + gain * ((light - 0.8) / 0.2).clamp(0, 1))
 
 
-def _blobs(count: int, side: int, generator: Generator) -> Tensor:
+def _blobs(count: int, side: int, cells: int, generator: Generator) -> Tensor:
     """Smooth random masks (count, 1, side, side) with soft edges, covering about a third."""
-    cells = int(uniform(generator, 3, 9, 1).item())
     noise = torch.randn(count, 1, cells, cells, generator=generator, device=generator.device)
     field = F.interpolate(noise, size=(side, side), mode="bicubic", align_corners=False)
     return ((field - 0.35) * 12).clamp(0, 1)

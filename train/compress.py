@@ -22,6 +22,7 @@ from rich.progress import track
 from torch import Generator, Tensor
 
 from train import blur
+from train.blur import Dice
 from train.data import PictureStore, find_pictures
 
 MARGIN = 120
@@ -49,17 +50,17 @@ def make_samples(
     store: PictureStore, count: int, *, crop: int, extent: float, seed: int
 ) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """`count` pairs of compressed blurred and sharp crops, each (crop, crop, 3) uint8."""
-    random = torch.Generator().manual_seed(seed)
+    dice = Dice.of(seed, torch.device("cpu"))
     side = crop + 2 * MARGIN
     exposures = 5
-    pictures = store.crops(store.places(count, side, random), side)
+    pictures = store.crops(store.places(count, side, dice.device), side)
     clips, sharp = blur.integrate_clip(
-        pictures, crop, exposures=exposures, frames=11, extent=exposures * extent, generator=random
+        pictures, crop, exposures=exposures, frames=11, extent=exposures * extent, dice=dice
     )
-    clips = _with_noise(clips, random)
+    clips = _with_noise(clips, dice.device)
     pairs = []
     for clip, twin in zip(clips, sharp, strict=True):
-        crf = int(torch.randint(18, 33, (1,), generator=random).item())
+        crf = int(dice.host.integers(18, 33))
         pairs.append((encode(_bytes(clip), crf=crf)[exposures // 2], _bytes(twin[None])[0]))
     return pairs
 

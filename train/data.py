@@ -7,7 +7,7 @@ continues exactly.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Generator, Tensor
 
 from train import blur
+from train.blur import Dice
 from train.config import TrainConfig
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -108,7 +109,7 @@ class PictureStore:
         return self._pixels[index].permute(0, 3, 1, 2).float() / 255
 
 
-Maker = Callable[[int, Generator], tuple[Tensor, Tensor]]
+Maker = Callable[[int, Dice], tuple[Tensor, Tensor]]
 """Makes that many (blurred, sharp) samples, each (N, 3, crop, crop) in [0, 1]."""
 
 
@@ -133,16 +134,15 @@ class Samples:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp crops of a step, (batch, 3, crop, crop), in [-1, 1]."""
         self._fill_pool(step)
-        random = self._random(step, salt=1)
-        blurred, sharp = _turn(*self._draw(random), random)
-        return blur.degrade(blurred, random) * 2 - 1, sharp * 2 - 1
+        dice = self._dice(step, salt=1)
+        blurred, sharp = _turn(*self._draw(dice), dice)
+        return blur.degrade(blurred, dice) * 2 - 1, sharp * 2 - 1
 
-    def _draw(self, random: Generator) -> tuple[Tensor, Tensor]:
+    def _draw(self, dice: Dice) -> tuple[Tensor, Tensor]:
         """A batch from the pool: all of it, or samples at random where they are reused."""
         if self._config.reuse == 1:
             return self._pool[0]
-        shape = (self._config.batch, 2)
-        drawn = torch.rand(shape, generator=random, device=self._device).tolist()
+        drawn = dice.host.random((self._config.batch, 2)).tolist()
         chunks = [self._pool[int(a * len(self._pool))] for a, _ in drawn]
         inside = [int(b * len(chunk[0])) for chunk, (_, b) in zip(chunks, drawn, strict=True)]
         picked = list(zip(chunks, inside, strict=True))
@@ -157,12 +157,11 @@ class Samples:
 
     def _make(self, step: int) -> tuple[Tensor, Tensor]:
         """The fresh samples of a step: each maker's share, drawn at random."""
-        random = self._random(step, salt=0)
+        dice = self._dice(step, salt=0)
         count = -(-self._config.batch // self._config.reuse)
-        shares = torch.tensor([share for share, _ in self._makers], device=self._device)
-        drawn = torch.multinomial(shares, count, replacement=True, generator=random)
-        counts = torch.bincount(drawn, minlength=len(shares)).tolist()
-        made = [make(n, random) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
+        shares = np.array([share for share, _ in self._makers])
+        counts = dice.host.multinomial(count, shares / shares.sum()).tolist()
+        made = [make(n, dice) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
         return torch.cat([pair[0] for pair in made]), torch.cat([pair[1] for pair in made])
 
     def seed(self, step: int, *, salt: int) -> int:
@@ -170,8 +169,8 @@ class Samples:
         entropy = (self._config.seed, self._rank, step, salt)
         return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
 
-    def _random(self, step: int, *, salt: int) -> Generator:
-        return torch.Generator(self._device).manual_seed(self.seed(step, salt=salt))
+    def _dice(self, step: int, *, salt: int) -> Dice:
+        return Dice.of(self.seed(step, salt=salt), self._device)
 
 
 def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, Maker]]:
@@ -194,12 +193,10 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
     paths = [path for folder in config.photos for path in find_pictures(folder)]
     store = PictureStore(paths, smallest=side, device=device)
 
-    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
-        pictures = store.crops(store.places(count, side, random), side)
-        frames = _pick(_SUBFRAMES, random)
-        return blur.integrate(
-            pictures, config.crop, frames=frames, extent=config.extent, generator=random
-        )
+    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        pictures = store.crops(store.places(count, side, dice.device), side)
+        frames = int(dice.host.choice(_SUBFRAMES))
+        return blur.integrate(pictures, config.crop, frames=frames, extent=config.extent, dice=dice)
 
     return make
 
@@ -210,13 +207,13 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     if len(store) < max(_EXPOSURES):
         raise ValueError(f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames")
 
-    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
-        length = _pick(_EXPOSURES, random)
-        places = store.places(count, config.crop, random, upto=length - 1)
+    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        length = int(dice.host.choice(_EXPOSURES))
+        places = store.places(count, config.crop, dice.device, upto=length - 1)
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
         frames = store.crops(exposure.flatten(0, 1), config.crop)
-        return blur.average(frames.view(count, length, *frames.shape[1:]), random)
+        return blur.average(frames.view(count, length, *frames.shape[1:]), dice.device)
 
     return make
 
@@ -227,26 +224,21 @@ def _paired(config: TrainConfig, device: torch.device) -> Maker:
         PictureStore(side, smallest=config.crop, device=device) for side in zip(*pairs, strict=True)
     )
 
-    def make(count: int, random: Generator) -> tuple[Tensor, Tensor]:
-        places = blurred.places(count, config.crop, random)
+    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        places = blurred.places(count, config.crop, dice.device)
         return blurred.crops(places, config.crop), sharp.crops(places, config.crop)
 
     return make
 
 
-def _pick(choices: Sequence[int], random: Generator) -> int:
-    index = torch.randint(len(choices), (1,), generator=random, device=random.device)
-    return choices[int(index.item())]
-
-
-def _turn(blurred: Tensor, sharp: Tensor, random: Generator) -> tuple[Tensor, Tensor]:
+def _turn(blurred: Tensor, sharp: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:
     """Mirror and transpose each pair at random: the eight symmetries of the square."""
     both = torch.cat([blurred, sharp], dim=1)
     for flip in ((2,), (3,)):
-        both = torch.where(_coins(both, random), both.flip(flip), both)
-    both = torch.where(_coins(both, random), both.transpose(2, 3), both)
+        both = torch.where(_coins(both, dice), both.flip(flip), both)
+    both = torch.where(_coins(both, dice), both.transpose(2, 3), both)
     return both[:, :3], both[:, 3:]
 
 
-def _coins(like: Tensor, random: Generator) -> Tensor:
-    return blur.uniform(random, 0, 1, len(like), 1, 1, 1) < 0.5
+def _coins(like: Tensor, dice: Dice) -> Tensor:
+    return blur.uniform(dice.device, 0, 1, len(like), 1, 1, 1) < 0.5

@@ -29,6 +29,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from torch import Tensor
 
 from train import checkpoint, metrics
 from train.checkpoint import Checkpoint
@@ -36,6 +37,9 @@ from train.config import TrainConfig
 from train.data import Samples
 from train.generator import ARCHITECTURES, FastGenerator, PaperGenerator, build
 from train.losses import pixel_loss
+
+_LOOK_EVERY = 10
+"""Steps between looks at the loss: each makes the program wait for the device."""
 
 
 @dataclass(slots=True)
@@ -78,13 +82,14 @@ def train(config: TrainConfig, console: Console) -> Path:
             while run.step < config.steps:
                 began = time.monotonic()
                 figures = advance_one(run, samples)
-                run.seconds += time.monotonic() - began
-                advance(run.step, figures)
-                losses.append(figures["loss"])
-                if run.step % config.log_every == 0:
-                    console.print(_line(run, figures, fmean(losses)))
-                    losses.clear()
                 due = run.step % config.val_every == 0 or run.step == config.steps
+                if due or run.step % _LOOK_EVERY == 0:
+                    losses.append(look(figures))
+                    advance(run.step, losses[-1])
+                run.seconds += time.monotonic() - began
+                if run.step % config.log_every == 0:
+                    console.print(_line(run, figures, losses))
+                    losses.clear()
                 if due and rank == 0:  # the others wait for it with their next gradients
                     _validate(run, chosen_by, reported, console)
                     save(run, config.out / "last.pt")
@@ -114,8 +119,19 @@ def start(config: TrainConfig, device: torch.device) -> Run:
     return run
 
 
-def advance_one(run: Run, samples: Samples) -> dict[str, float]:
-    """One optimizer step; returns loss, gradient norm and learning rate."""
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a step measured; tensors, so that a GPU goes on until someone looks."""
+
+    step: int
+    loss: Tensor
+    norm: Tensor
+    """Of the gradient, before clipping."""
+    rate: float
+
+
+def advance_one(run: Run, samples: Samples) -> Figures:
+    """One optimizer step."""
     config = run.config
     # Dropout draws from the global generator: tie it to the step, as the samples are.
     torch.manual_seed(samples.seed(run.step, salt=2))
@@ -135,9 +151,19 @@ def advance_one(run: Run, samples: Samples) -> dict[str, float]:
     run.optimizer.step()
     run.step += 1
     _average(run)
-    if not math.isfinite(loss.item()):
-        raise ValueError(f"the loss is {loss.item()} at step {run.step}: lower --lr")
-    return {"loss": loss.item(), "norm": float(norm), "lr": rate}
+    return Figures(run.step, loss.detach(), norm, rate)
+
+
+def look(figures: Figures) -> float:
+    """The loss.
+
+    Raises:
+        ValueError: it is not a number any more: the run has diverged.
+    """
+    loss = figures.loss.item()
+    if not math.isfinite(loss):
+        raise ValueError(f"the loss is {loss} at step {figures.step}: lower --lr")
+    return loss
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -236,13 +262,14 @@ def _table(title: str, scores: list[metrics.Score]) -> Table:
     return table
 
 
-def _line(run: Run, figures: dict[str, float], loss: float) -> str:
-    """A line of the log: the mean loss since the last one, and the rates."""
+def _line(run: Run, figures: Figures, losses: list[float]) -> str:
+    """A line of the log: the mean loss of the steps looked at since the last, and the rates."""
+    loss = fmean(losses) if losses else look(figures)
     rate = run.step / run.seconds
     samples = rate * run.config.batch * _processes()
     return (
-        f"step {run.step}  loss {loss:.4f}  norm {figures['norm']:.3f}  "
-        f"lr {figures['lr']:.2e}  {rate:.2f} steps/s  {samples:.0f} samples/s"
+        f"step {run.step}  loss {loss:.4f}  norm {figures.norm.item():.3f}  "
+        f"lr {figures.rate:.2e}  {rate:.2f} steps/s  {samples:.0f} samples/s"
     )
 
 
@@ -259,9 +286,8 @@ def _progress(console: Console, config: TrainConfig, done: int) -> Iterator[Any]
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("loss", total=config.steps, completed=done)
 
-        def advance(step: int, figures: dict[str, float]) -> None:
-            text = f"loss {figures['loss']:.4f}"
-            progress.update(task, completed=step, description=text)
+        def advance(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"loss {loss:.4f}")
 
         yield advance
 

@@ -16,6 +16,10 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def dice(seed: int = 0) -> blur.Dice:
+    return blur.Dice.of(seed, torch.device("cpu"))
+
+
 def checkerboard(count: int, side: int) -> torch.Tensor:
     rows = torch.arange(side) // 8
     board = ((rows[:, None] + rows) % 2).float() * 0.6 + 0.2
@@ -59,7 +63,7 @@ def test_integration_happens_in_linear_light(monkeypatch):
 def test_integrate_blurs_some_and_leaves_still_ones():
     side = 32 + 2 * blur.MARGIN
     pictures = checkerboard(100, side)
-    blurred, sharp = blur.integrate(pictures, 32, frames=11, extent=30.0, generator=seeded(3))
+    blurred, sharp = blur.integrate(pictures, 32, frames=11, extent=30.0, dice=dice(3))
     assert blurred.shape == sharp.shape == (100, 3, 32, 32)
     assert blurred.min() >= 0
     assert blurred.max() <= 1
@@ -72,7 +76,7 @@ def test_integrate_blurs_some_and_leaves_still_ones():
 def test_clip_keeps_the_middle_exposure_sharp():
     pictures = checkerboard(2, 32 + 2 * blur.MARGIN)
     blurred, sharp = blur.integrate_clip(
-        pictures, 32, exposures=3, frames=5, extent=30.0, generator=seeded()
+        pictures, 32, exposures=3, frames=5, extent=30.0, dice=dice()
     )
     assert blurred.shape == (2, 3, 3, 32, 32)
     assert sharp.shape == (2, 3, 32, 32)
@@ -81,7 +85,7 @@ def test_clip_keeps_the_middle_exposure_sharp():
 def test_the_same_seed_makes_the_same_sample():
     pictures = torch.rand(2, 3, 32 + 2 * blur.MARGIN, 32 + 2 * blur.MARGIN, generator=seeded())
     first, again = (
-        blur.integrate(pictures, 32, frames=5, extent=20.0, generator=seeded(7)) for _ in range(2)
+        blur.integrate(pictures, 32, frames=5, extent=20.0, dice=dice(7)) for _ in range(2)
     )
     assert torch.equal(first[0], again[0])
 
@@ -104,6 +108,6 @@ def test_jpeg_matches_a_real_encoder():
 
 
 def test_degrade_keeps_eight_bit_levels():
-    noisy = blur.degrade(torch.rand(6, 3, 32, 32, generator=seeded()), seeded(1))
+    noisy = blur.degrade(torch.rand(6, 3, 32, 32, generator=seeded()), dice(1))
     levels = noisy * 255
     torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)

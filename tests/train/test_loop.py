@@ -87,7 +87,7 @@ def test_training_lowers_the_loss(config, pairs):
     config = changed(config, photos=(), pairs=(pairs,), steps=80, decay=1, lr=3e-3, clip=1.0)
     run = loop.start(config, torch.device("cpu"))
     samples = OneBatch(Samples(config, torch.device("cpu")))
-    losses = [loop.advance_one(run, samples)["loss"] for _ in range(80)]
+    losses = [loop.look(loop.advance_one(run, samples)) for _ in range(80)]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -123,7 +123,7 @@ def test_a_diverging_run_stops_with_its_reason(config):
     with torch.no_grad():
         run.network.exit.bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="--lr"):
-        loop.advance_one(run, Samples(config, torch.device("cpu")))
+        loop.look(loop.advance_one(run, Samples(config, torch.device("cpu"))))
 
 
 def test_a_checkpoint_of_another_network_is_refused(config):
