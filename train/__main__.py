@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 
 from train.config import parse_config
@@ -11,21 +10,21 @@ from train.config import parse_config
 def main(argv: list[str] | None = None) -> int:
     """Train as the flags say; the exit status."""
     config = parse_config(argv)
-    # A job scheduler's SIGTERM ends a run as Ctrl-C does: the state is saved first.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     # After parsing, so that --help and mistyped flags answer at once.
     from rich.console import Console
 
     from train.loop import train
 
+    console = Console()
     try:
-        path = train(config, Console())
+        path = train(config, console)
     except (FileNotFoundError, ValueError) as error:
         print(f"train: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"wrote {path}\nnext: python -m export {path} -o model.onnx")
+    # By the console, which is quiet in all but the first of several processes.
+    console.print(f"wrote {path}\nnext: python -m export {path} -o model.onnx", soft_wrap=True)
     return 0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,10 +60,8 @@ class Run:
 def train(config: TrainConfig, console: Console) -> Path:
     """Train until `config.steps`, from the start or from last.pt; return the best checkpoint.
 
-    Ctrl-C, or SIGTERM, saves last.pt first; where several processes share a run, it is the one
-    of the last validation.
-
     Raises:
+        KeyboardInterrupt: Ctrl-C, or a scheduler's SIGTERM; after the step, and last.pt is saved.
         FileNotFoundError, ValueError: the data, or the checkpoint to go on from, is not usable.
     """
     device, rank = _place(config.device)
@@ -71,33 +70,34 @@ def train(config: TrainConfig, console: Console) -> Path:
         torch.set_num_threads(config.threads)
     run = start(config, device)
     samples = Samples(config, device, rank=rank)
-    chosen_by, reported = metrics.load_pairs(config.val), metrics.load_pairs(config.report)
+    judging = rank == 0  # the others wait for its validations with their next gradients
+    chosen_by, reported = (
+        metrics.load_pairs(folders) if judging else [] for folders in (config.val, config.report)
+    )
     config.out.mkdir(parents=True, exist_ok=True)
     console.print(f"{config.arch} on {device}, step {run.step} of {config.steps}")
     console.print(metrics.PROTOCOL)
 
     losses: list[float] = []
-    with _progress(console, config, run.step) as advance:
-        try:
-            while run.step < config.steps:
-                began = time.monotonic()
-                figures = advance_one(run, samples)
-                due = run.step % config.val_every == 0 or run.step == config.steps
-                if due or run.step % _LOOK_EVERY == 0:
-                    losses.append(look(figures))
-                    advance(run.step, losses[-1])
-                run.seconds += time.monotonic() - began
-                if run.step % config.log_every == 0:
-                    console.print(_line(run, figures, losses))
-                    losses.clear()
-                if due and rank == 0:  # the others wait for it with their next gradients
-                    _validate(run, chosen_by, reported, console)
-                    save(run, config.out / "last.pt")
-        except KeyboardInterrupt:
-            if not dist.is_initialized():
+    with _progress(console, config, run.step) as advance, _interruptions() as asked:
+        while run.step < config.steps:
+            began = time.monotonic()
+            figures = advance_one(run, samples)
+            due = run.step % config.val_every == 0 or run.step == config.steps
+            if due or run.step % _LOOK_EVERY == 0:
+                losses.append(look(figures))
+                advance(run.step, losses[-1])
+            run.seconds += time.monotonic() - began
+            if run.step % config.log_every == 0:
+                console.print(_line(run, figures, losses))
+                losses.clear()
+            if due and judging:
+                _validate(run, chosen_by, reported, console)
+            if (due or asked) and judging:
                 save(run, config.out / "last.pt")
-            console.print(f"stopped at step {run.step}; go on with --resume")
-            raise
+            if asked:
+                console.print(f"stopped at step {run.step}; go on with --resume")
+                raise KeyboardInterrupt
     best = config.out / "best.pt"
     return best if best.exists() else config.out / "last.pt"
 
@@ -290,6 +290,28 @@ def _progress(console: Console, config: TrainConfig, done: int) -> Iterator[Any]
             progress.update(task, completed=step, description=f"loss {loss:.4f}")
 
         yield advance
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """The signals that ask for an end; a second one ends at once.
+
+    An exception in the middle of a step would leave weights, average and counter apart, and what
+    is then saved could not go on exactly.
+    """
+    asked: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def note(number: int, _: object) -> None:
+        asked.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    before = [signal.signal(number, note) for number in numbers]
+    try:
+        yield asked
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _processes() -> int:

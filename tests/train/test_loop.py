@@ -1,5 +1,7 @@
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -70,6 +72,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config, tmp_path, arch):
     for name in whole.generator:
         assert torch.equal(whole.generator[name], resumed.generator[name]), name
         assert torch.equal(whole.ema[name], resumed.ema[name]), name
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interruption_saves_between_steps(config, tmp_path, monkeypatch, name):
+    loop.train(config, quiet())
+    average = loop._average
+
+    def interrupted(run):  # after the optimizer's step, before the average follows
+        if run.step == 4:
+            os.kill(os.getpid(), getattr(signal, name))
+        average(run)
+
+    other = changed(config, out=tmp_path / "other")
+    monkeypatch.setattr(loop, "_average", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(other, quiet())
+    monkeypatch.setattr(loop, "_average", average)
+    assert checkpoint.load(other.out / "last.pt").step == 4
+    loop.train(changed(other, resume=True), quiet())
+    whole, resumed = (checkpoint.load(c.out / "last.pt") for c in (config, other))
+    for weight in whole.ema:
+        assert torch.equal(whole.ema[weight], resumed.ema[weight]), weight
 
 
 class OneBatch:
