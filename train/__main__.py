@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console()
     try:
         path = train(config, console)
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError) as error:  # a missing folder, a full disk, unusable data
         print(f"train: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

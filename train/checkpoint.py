@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +25,8 @@ class Checkpoint:
     step: int
     seconds: float
     """Spent in those steps, over all interruptions."""
+    spent: float = 0.0
+    """The same with validations and checkpoints."""
     generator_config: dict[str, Any]
     train_config: dict[str, Any]
     ema: dict[str, Tensor]
@@ -30,16 +35,38 @@ class Checkpoint:
     """The weights being trained; empty in a checkpoint that is for use, a fifth of the size."""
     optimizer: dict[str, Any] = field(default_factory=dict)
     """Its moments; empty likewise."""
+    adversary: dict[str, Any] = field(default_factory=dict)
+    """The discriminator and its moments, in runs that have one."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry a validation: step, hours, and the figures of each picture set."""
     format_version: int = FORMAT_VERSION
 
 
-def save(checkpoint: Checkpoint, path: Path) -> None:
-    """Write `path` in one move: a crash leaves the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, part)
-    os.replace(part, path)
+def save(checkpoint: Checkpoint, path: Path, *, shard_mb: float = 0.0) -> None:
+    """Write `path` in one move: a crash leaves the old file or the new one.
+
+    With `shard_mb`, in place of `path`: parts below so many MB (10^6 bytes), and `path`.json that
+    names them. It is replaced in one move too, when all parts are there.
+    """
+    memory = io.BytesIO()
+    torch.save({name: getattr(checkpoint, name) for name in Checkpoint.__slots__}, memory)
+    content = memory.getbuffer()
+    earlier, parts = set(_parts(path)), []
+    if shard_mb:
+        parts = _write_parts(content, path, int(shard_mb * 1e6))
+        names = [part.name for part in parts]
+        _replace(_manifest(path), json.dumps({"parts": names}, indent=1).encode())
+        path.unlink(missing_ok=True)
+    else:
+        _replace(path, content)
+        _manifest(path).unlink(missing_ok=True)
+    for part in earlier.difference(parts):
+        part.unlink(missing_ok=True)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a checkpoint at `path`, whole or in parts."""
+    return path.exists() or _manifest(path).exists()
 
 
 def load(path: Path) -> Checkpoint:
@@ -47,15 +74,52 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         ValueError: the file is not a checkpoint of ours.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or one of its parts is missing.
     """
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
-        return Checkpoint(**values)
+        source = io.BytesIO(b"".join(part.read_bytes() for part in _parts(path) or [path]))
+        return Checkpoint(**torch.load(source, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise
     except Exception as error:  # torch raises whatever its unpickler meets
-        raise ValueError(f"{path} is not a checkpoint of `python -m train`: {error}") from error
+        raise ValueError(f"{path} is not a checkpoint of `python -m train`") from error
+
+
+def _manifest(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _parts(path: Path) -> list[Path]:
+    """The parts of a checkpoint, in order; none if it is one file, or not there."""
+    manifest = _manifest(path)
+    if path.exists() or not manifest.exists():
+        return []
+    return [path.with_name(name) for name in json.loads(manifest.read_text())["parts"]]
+
+
+def _write_parts(content: memoryview, path: Path, size: int) -> list[Path]:
+    """Write the parts beside those of an earlier save."""
+    digest = hashlib.sha256(content).hexdigest()[:12]  # so that old and new ones never mix
+    parts = []
+    for number, begin in enumerate(range(0, len(content), size)):
+        parts.append(path.with_name(f"{path.name}.{digest}.{number:03d}"))
+        _replace(parts[-1], content[begin : begin + size])
+    return parts
+
+
+def _replace(path: Path, content: bytes | memoryview) -> None:
+    """Write `path` in one move.
+
+    Raises:
+        OSError: it cannot be written, on a full disk for example; the old file is as it was.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def restore_generator(checkpoint: Checkpoint) -> PaperGenerator | FastGenerator:

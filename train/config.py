@@ -30,37 +30,70 @@ class TrainConfig:
     # What to judge by
     val: tuple[Path, ...] = option((), "folders with blur/ and sharp/ that choose the checkpoint")
     report: tuple[Path, ...] = option((), "the same, only reported, never used to choose")
-    # The network and its schedule
+    # The network
     arch: Literal["fast", "paper"] = option("fast", "architecture")
+    dropout: float = option(0.0, "probability inside the blocks of `paper`")
+    start_from: Path | None = option(None, "a checkpoint whose weights to begin with")
+    # The schedule
     steps: int = option(200_000, "optimizer steps of the whole run")
+    epochs: int = option(0, "in place of steps: so many crops for each of the pairs")
+    minutes: float = option(0.0, "in place of steps: time for the whole run, over interruptions")
     batch: int = option(8, "crops a step, of each process")
-    crop: int = option(192, "side of the training crops, in pixels; a multiple of 16")
-    optimizer: Literal["adamw", "adam"] = option("adamw", "optimizer")
+    crops: tuple[int, ...] = option(
+        (192,),
+        "sides of the training crops, in px, for equal parts of the pixel phase; batches "
+        "shrink as crops grow",
+    )
+    optimizer: Literal["muon", "adamw", "adam"] = option("muon", "optimizer")
+    beta1: float = option(0.9, "Adam's decay of the gradient's mean")
+    beta2: float = option(0.99, "Adam's decay of the gradient's square")
     lr: float = option(5e-4, "peak learning rate")
     warmup: int = option(500, "steps of linear warm-up")
-    decay: int = option(20_000, "last steps, over which the rate falls to 0 along a half cosine")
-    clip: float = option(0.1, "largest norm of the gradient")
-    fft: float = option(1.0, "weight of the L1 distance of the orthonormal Fourier spectra")
-    psnr: float = option(0.0, "weight of the mean logarithm of the pictures' squared errors")
+    decay: float = option(0.3, "share of a phase over which its rate falls to 0, at the end")
+    decay_shape: Literal["cosine", "linear"] = option("cosine", "along half a cosine, or a line")
+    clip: float = option(0.2, "largest norm of the gradient; 0: no limit")
     ema: float = option(0.999, "decay of the averaged weights, which are validated and exported")
-    # Synthetic blur
-    extent: float = option(48.0, "longest blur trajectory, in pixels")
+    # What it makes small
+    pixel: float = option(1.0, "weight of the Charbonnier distance")
+    fft: float = option(1.0, "weight of the L1 distance of the orthonormal Fourier spectra")
+    psnr: float = option(0.1, "weight of the mean logarithm of the pictures' squared errors")
+    # The adversarial phase
+    finetune: float = option(0.0, "share of the run, at its end, with the two losses below")
+    adversarial: float = option(0.005, "weight of the relativistic average loss")
+    perceptual: float = option(0.1, "weight of the VGG-19 loss, L_per")
+    perceptual_channels: Literal["mean", "sum"] = option("mean", "L_per over VGG-19's channels")
+    vgg: Path | None = option(None, "VGG-19 as .pth or .npz; default: fetched from torchvision")
+    lr_finetune: float = option(1e-4, "learning rate of both networks in that phase")
+    # Samples
+    extent: float = option(48.0, "longest synthetic blur trajectory, in pixels")
+    augment: bool = option(True, "mirror and turn the crops; add noise and JPEG")
     reuse: int = option(4, "times that a synthetic sample is used, with other flips and noise")
     # The machine
     device: str = option("auto", "cpu, cuda, or auto")
     amp: bool = option(True, "compute in bfloat16 where it is safe")
+    compile: bool = option(False, "torch.compile the generator")
     threads: int = option(0, "processor threads; 0: torch's default")
     seed: int = option(0, "of everything random; a step's samples depend on it and the step alone")
-    out: Path = option(Path("runs/fast"), "folder for checkpoints and the curve")
+    out: Path = option(Path("runs/fast"), "folder for checkpoints, curve and TensorBoard")
     resume: bool = option(False, "go on from last.pt in the out folder, exactly")
+    shard_mb: float = option(0.0, "split checkpoints into files below so many MB; 0: one file")
     log_every: int = option(200, "steps between lines of the log")
     val_every: int = option(2000, "steps between validations, each followed by a checkpoint")
+    tensorboard: bool = option(True, "write scalars and pictures for TensorBoard")
 
     def __post_init__(self) -> None:
-        if self.crop % 16:
-            raise ValueError(f"--crop must be a multiple of 16, got {self.crop}")
+        if not self.crops or any(crop % 16 for crop in self.crops):
+            raise ValueError(f"--crops must be multiples of 16, got {self.crops}")
         if self.batch < 1 or self.reuse < 1:
             raise ValueError("--batch and --reuse must be at least 1")
+        if not (0 <= self.finetune <= 1 and 0 < self.decay <= 1):
+            raise ValueError("--finetune and --decay are shares, from 0 to 1")
+        if self.epochs and self.minutes:
+            raise ValueError("--epochs and --minutes exclude each other")
+        if self.epochs and not self.pairs:
+            raise ValueError("--epochs counts pairs: give --pairs, or --steps")
+        if self.shard_mb and self.shard_mb < 1:
+            raise ValueError("--shard-mb must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """As strings and numbers, for a checkpoint."""
@@ -73,10 +106,51 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+RECIPES: dict[str, dict[str, Any]] = {
+    # What wins on the validation pairs: train/README.md has what was tried.
+    "best": {},
+    # The paper's: relativistic adversarial and perceptual loss from the first step, Adam, batches
+    # of one crop of 256, 1e-4 for 150 of 500 epochs and then linear to 0. No warm-up, averaging,
+    # clipping, augmentation or mixed precision is mentioned, so there is none.
+    "paper": {
+        "arch": "paper",
+        "dropout": 0.5,
+        "epochs": 500,
+        "batch": 1,
+        "crops": (256,),
+        "optimizer": "adam",
+        "beta1": 0.5,
+        "beta2": 0.999,
+        "warmup": 0,
+        "decay": 0.7,
+        "decay_shape": "linear",
+        "clip": 0.0,
+        "ema": 0.0,
+        "pixel": 0.0,
+        "fft": 0.0,
+        "psnr": 0.0,
+        "finetune": 1.0,
+        "adversarial": 1.0,
+        "perceptual": 100.0,
+        "lr_finetune": 1e-4,
+        "share_pairs": 1.0,
+        "augment": False,
+        "reuse": 1,
+        "amp": False,
+        "out": Path("runs/paper"),
+    },
+}
+"""Settings by name; flags given beside `--recipe` win."""
+
+
 def parse_config(argv: list[str] | None = None) -> TrainConfig:
     """Build the settings from flags named after the fields of `TrainConfig`."""
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--recipe", choices=RECIPES, default="best", help="settings to begin from")
+    chosen, rest = chooser.parse_known_args(argv)
     parser = argparse.ArgumentParser(
         prog="python -m train",
+        parents=[chooser],
         description=TrainConfig.__doc__,
         epilog="A first run: python -m train --photos PHOTOS --val PAIRS --out runs/first",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -89,7 +163,9 @@ def parse_config(argv: list[str] | None = None) -> TrainConfig:
             help=item.metadata["help"],
             **_argument(types[item.name]),
         )
-    given = vars(parser.parse_args(argv))
+    parser.set_defaults(**RECIPES[chosen.recipe])
+    given = vars(parser.parse_args(rest))
+    del given["recipe"]
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
     try:
         return TrainConfig(**values)
@@ -102,7 +178,10 @@ def _argument(kind: Any) -> dict[str, Any]:
     if kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if get_origin(kind) is tuple:
-        return {"type": get_args(kind)[0], "nargs": "+", "metavar": "DIR"}
+        element = get_args(kind)[0]
+        return {"type": element, "nargs": "+", "metavar": "DIR" if element is Path else "PX"}
+    if kind == Path | None:
+        return {"type": Path, "metavar": "FILE"}
     if get_origin(kind) is Literal:
         return {"choices": get_args(kind)}
     return {"type": kind, "metavar": kind.__name__.upper()}

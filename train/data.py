@@ -45,7 +45,7 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
     """(blurred, sharp) files below `folder`: plain blur/ and sharp/, or GoPro's */SEQ/blur/.
 
     Raises:
-        FileNotFoundError: there are none, or a blurred picture has no sharp twin.
+        FileNotFoundError: there are none, or a picture has no twin.
     """
     pairs = []
     for place in sorted(p for p in folder.rglob(blurred) if p.is_dir()):
@@ -54,6 +54,9 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
             if not twin.exists():
                 raise FileNotFoundError(f"{path} has no sharp twin at {twin}")
             pairs.append((path, twin))
+        blurs, sharps = len(find_pictures(place)), len(find_pictures(place.parent / "sharp"))
+        if sharps != blurs:
+            raise FileNotFoundError(f"{place} has {blurs} pictures, sharp/ beside it {sharps}")
     if not pairs:
         raise FileNotFoundError(f"no {blurred}/ folder with pictures in {folder}")
     return pairs
@@ -91,6 +94,12 @@ class PictureStore:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def must_match(self, other: PictureStore, names: list[Path]) -> None:
+        """Raise ValueError unless each picture has the size of its twin in `other`."""
+        different = (self._sizes != other._sizes).any(dim=1).nonzero()
+        if len(different):
+            raise ValueError(f"{names[int(different[0])]} and its sharp twin differ in size")
+
     def places(self, count: int, size: int, generator: Generator, *, upto: int = 0) -> Tensor:
         """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures."""
         device = generator.device
@@ -109,8 +118,8 @@ class PictureStore:
         return self._pixels[index].permute(0, 3, 1, 2).float() / 255
 
 
-Maker = Callable[[int, Dice], tuple[Tensor, Tensor]]
-"""Makes that many (blurred, sharp) samples, each (N, 3, crop, crop) in [0, 1]."""
+Maker = Callable[[int, int, Dice], tuple[Tensor, Tensor]]
+"""Makes that many (blurred, sharp) samples of a size, each (N, 3, size, size) in [0, 1]."""
 
 
 class Samples:
@@ -125,43 +134,54 @@ class Samples:
         self._config = config
         self._device = device
         self._rank = rank
+        self.pairs = sum(len(find_pairs(folder, config.blur_folder)) for folder in config.pairs)
+        """How many real pairs there are to learn from."""
         self._makers = list(_makers(config, device))
         self._pool: deque[tuple[Tensor, Tensor]] = deque(
             maxlen=1 if config.reuse == 1 else POOL_STEPS
         )
-        self._pooled_step = -1
+        self._pooled = -1, 0, 0
+        """The last step in the pool, and the size and number of its crops."""
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp crops of a step, (batch, 3, crop, crop), in [-1, 1]."""
-        self._fill_pool(step)
+    def batch(self, step: int, crop: int, count: int) -> tuple[Tensor, Tensor]:
+        """Blurred and sharp crops of a step, (count, 3, crop, crop), in [-1, 1]."""
+        self._fill_pool(step, crop, count)
         dice = self._dice(step, salt=1)
-        blurred, sharp = _turn(*self._draw(dice), dice)
-        return blur.degrade(blurred, dice) * 2 - 1, sharp * 2 - 1
+        blurred, sharp = self._draw(count, dice)
+        if self._config.augment:
+            blurred, sharp = _turn(blurred, sharp, dice)
+            blurred = blur.degrade(blurred, dice)
+        return blurred * 2 - 1, sharp * 2 - 1
 
-    def _draw(self, dice: Dice) -> tuple[Tensor, Tensor]:
+    def _draw(self, count: int, dice: Dice) -> tuple[Tensor, Tensor]:
         """A batch from the pool: all of it, or samples at random where they are reused."""
         if self._config.reuse == 1:
             return self._pool[0]
-        drawn = dice.host.random((self._config.batch, 2)).tolist()
+        drawn = dice.host.random((count, 2)).tolist()
         chunks = [self._pool[int(a * len(self._pool))] for a, _ in drawn]
         inside = [int(b * len(chunk[0])) for chunk, (_, b) in zip(chunks, drawn, strict=True)]
         picked = list(zip(chunks, inside, strict=True))
         return torch.stack([c[0][i] for c, i in picked]), torch.stack([c[1][i] for c, i in picked])
 
-    def _fill_pool(self, step: int) -> None:
-        """Bring the pool to `step`; after a resume this makes its last chunks again."""
-        kept = self._pool.maxlen or 1
-        for missing in range(max(self._pooled_step + 1, step - kept + 1), step + 1):
-            self._pool.append(self._make(missing))
-        self._pooled_step = step
+    def _fill_pool(self, step: int, crop: int, count: int) -> None:
+        """Bring the pool to `step`; after a resume or a change of size this makes it all again.
 
-    def _make(self, step: int) -> tuple[Tensor, Tensor]:
+        So what is in it depends on the step and the size alone.
+        """
+        if self._pooled[1:] != (crop, count):
+            self._pool.clear()
+            self._pooled = -1, crop, count
+        kept = self._pool.maxlen or 1
+        for missing in range(max(self._pooled[0] + 1, step - kept + 1), step + 1):
+            self._pool.append(self._make(missing, crop, -(-count // self._config.reuse)))
+        self._pooled = step, crop, count
+
+    def _make(self, step: int, crop: int, count: int) -> tuple[Tensor, Tensor]:
         """The fresh samples of a step: each maker's share, drawn at random."""
         dice = self._dice(step, salt=0)
-        count = -(-self._config.batch // self._config.reuse)
         shares = np.array([share for share, _ in self._makers])
         counts = dice.host.multinomial(count, shares / shares.sum()).tolist()
-        made = [make(n, dice) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
+        made = [make(n, crop, dice) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
         return torch.cat([pair[0] for pair in made]), torch.cat([pair[1] for pair in made])
 
     def seed(self, step: int, *, salt: int) -> int:
@@ -178,8 +198,8 @@ def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, 
     real = (config.share_high_rate if config.high_rate else 0.0) + (
         config.share_pairs if config.pairs else 0.0
     )
-    if config.photos:
-        yield max(0.0, 1 - real), _synthetic(config, device)
+    if config.photos and real < 1:
+        yield 1 - real, _synthetic(config, device)
     if config.high_rate:
         yield config.share_high_rate, _averaged(config, device)
     if config.pairs:
@@ -189,30 +209,30 @@ def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, 
 
 
 def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
-    side = config.crop + 2 * blur.MARGIN
     paths = [path for folder in config.photos for path in find_pictures(folder)]
-    store = PictureStore(paths, smallest=side, device=device)
+    store = PictureStore(paths, smallest=max(config.crops) + 2 * blur.MARGIN, device=device)
 
-    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        side = crop + 2 * blur.MARGIN
         pictures = store.crops(store.places(count, side, dice.device), side)
         frames = int(dice.host.choice(_SUBFRAMES))
-        return blur.integrate(pictures, config.crop, frames=frames, extent=config.extent, dice=dice)
+        return blur.integrate(pictures, crop, frames=frames, extent=config.extent, dice=dice)
 
     return make
 
 
 def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     paths = [path for folder in config.high_rate for path in find_pictures(folder)]
-    store = PictureStore(paths, smallest=config.crop, device=device)
+    store = PictureStore(paths, smallest=max(config.crops), device=device)
     if len(store) < max(_EXPOSURES):
         raise ValueError(f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames")
 
-    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
+    def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         length = int(dice.host.choice(_EXPOSURES))
-        places = store.places(count, config.crop, dice.device, upto=length - 1)
+        places = store.places(count, crop, dice.device, upto=length - 1)
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
-        frames = store.crops(exposure.flatten(0, 1), config.crop)
+        frames = store.crops(exposure.flatten(0, 1), crop)
         return blur.average(frames.view(count, length, *frames.shape[1:]), dice.device)
 
     return make
@@ -220,13 +240,15 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
 
 def _paired(config: TrainConfig, device: torch.device) -> Maker:
     pairs = [pair for folder in config.pairs for pair in find_pairs(folder, config.blur_folder)]
+    smallest = max(config.crops)
     blurred, sharp = (
-        PictureStore(side, smallest=config.crop, device=device) for side in zip(*pairs, strict=True)
+        PictureStore(side, smallest=smallest, device=device) for side in zip(*pairs, strict=True)
     )
+    blurred.must_match(sharp, [path for path, _ in pairs])
 
-    def make(count: int, dice: Dice) -> tuple[Tensor, Tensor]:
-        places = blurred.places(count, config.crop, dice.device)
-        return blurred.crops(places, config.crop), sharp.crops(places, config.crop)
+    def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
+        places = blurred.places(count, crop, dice.device)
+        return blurred.crops(places, crop), sharp.crops(places, crop)
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -28,9 +29,36 @@ def log_mse(restored: Tensor, sharp: Tensor, floor: float = 1e-4) -> Tensor:
     return torch.log(mse + floor).mean()
 
 
-def pixel_loss(restored: Tensor, sharp: Tensor, *, fft: float, psnr: float) -> Tensor:
-    """Charbonnier distance, plus `fft` times the spectral one, plus `psnr` times `log_mse`."""
-    loss = charbonnier(restored, sharp)
+def pixel_loss(
+    restored: Tensor, sharp: Tensor, *, pixel: float = 1.0, fft: float, psnr: float
+) -> Tensor:
+    """Weighted sum of the Charbonnier and the spectral distance and `log_mse`."""
+    loss = restored.new_zeros(())
+    if pixel:
+        loss = loss + pixel * charbonnier(restored, sharp)
     if fft:
         loss = loss + fft * spectral_l1(restored, sharp)
     return loss + psnr * log_mse(restored, sharp) if psnr else loss
+
+
+def relativistic(ours: Tensor, theirs: Tensor) -> Tensor:
+    """The logit of equation 5, `D_Ra(a, b) = sigmoid(C(a) - mean C(b))`.
+
+    How much more real the patches of a, (N, 1, H, W), score than those of b in the mean, which is
+    over batch and patches [read]: that keeps batches of one meaningful.
+    """
+    return ours - theirs.mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Equation 6: `L_D = -E log D_Ra(real, fake) - E log(1 - D_Ra(fake, real))`.
+
+    Takes scores C(x). Relativistic average GAN (arXiv 1807.00734).
+    """
+    above, below = relativistic(real, fake), relativistic(fake, real)
+    return F.softplus(-above).mean() + F.softplus(below).mean()
+
+
+def adversarial_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Equation 7 without its last term: `-E log(1 - D_Ra(real, fake)) - E log D_Ra(fake, real)`."""
+    return discriminator_loss(fake, real)

@@ -42,3 +42,24 @@ def pairs(tmp_path: Path) -> Path:
         Image.fromarray(sharp).save(folder / "sharp" / f"{seed}.png")
         Image.fromarray(gaussian_filter(sharp, (0, 2, 0))).save(folder / "blur" / f"{seed}.png")
     return folder
+
+
+@pytest.fixture
+def vgg_weights() -> dict[str, torch.Tensor]:
+    """Random weights in the order of VGG-19 up to conv3_3, an eighth as wide."""
+    generator = torch.Generator().manual_seed(0)
+    layers = {"1_1": (3, 8), "1_2": (8, 8), "2_1": (8, 16), "2_2": (16, 16)}
+    layers |= {"3_1": (16, 32), "3_2": (32, 32), "3_3": (32, 32)}
+    weights = {}
+    for name, (channels, out) in layers.items():
+        spread = (2 / (9 * channels)) ** 0.5
+        kernel = torch.randn(out, channels, 3, 3, generator=generator)
+        weights[f"conv{name}.weight"] = spread * kernel
+        weights[f"conv{name}.bias"] = 0.1 * torch.randn(out, generator=generator)
+    return weights
+
+
+@pytest.fixture
+def vgg(vgg_weights, tmp_path: Path) -> Path:
+    np.savez(tmp_path / "vgg.npz", **{name: w.numpy() for name, w in vgg_weights.items()})
+    return tmp_path / "vgg.npz"

@@ -35,9 +35,25 @@ def test_flags_become_settings():
 
 def test_settings_that_cannot_work_are_usage_errors(capsys):
     with pytest.raises(SystemExit) as exit_:
-        parse_config(["--crop", "100"])
+        parse_config(["--crops", "100"])
     assert exit_.value.code == 2
-    assert "multiple of 16" in capsys.readouterr().err
+    assert "multiples of 16" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--epochs", "3"], "give --pairs"),
+        (["--minutes", "3", "--epochs", "3", "--pairs", "x"], "exclude each other"),
+        (["--decay", "2"], "shares"),
+        (["--recipe", "worst"], "invalid choice"),
+    ],
+)
+def test_contradictions_are_usage_errors(capsys, flags, said):
+    with pytest.raises(SystemExit) as exit_:
+        parse_config(flags)
+    assert exit_.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):

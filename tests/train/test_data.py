@@ -60,22 +60,55 @@ def test_nothing_to_learn_from_is_an_error():
 
 @pytest.mark.parametrize("reuse", [1, 3])
 def test_a_batch_depends_on_the_step_alone(photos: Path, pairs: Path, reuse: int):
-    config = TrainConfig(photos=(photos,), pairs=(pairs,), crop=32, batch=4, reuse=reuse)
+    config = TrainConfig(photos=(photos,), pairs=(pairs,), crops=(32,), reuse=reuse)
     walked = Samples(config, CPU)
-    batches = [walked.batch(step) for step in range(6)]
-    jumped = Samples(config, CPU).batch(5)
+    batches = [walked.batch(step, 32, 4) for step in range(6)]
+    jumped = Samples(config, CPU).batch(5, 32, 4)
     assert jumped[0].shape == (4, 3, 32, 32)
     assert torch.equal(jumped[0], batches[5][0])
     assert torch.equal(jumped[1], batches[5][1])
     assert not torch.equal(batches[4][0], batches[5][0])
 
 
+def test_a_change_of_size_makes_the_pool_anew(photos: Path):
+    config = TrainConfig(photos=(photos,), crops=(32, 48), reuse=3)
+    walked = Samples(config, CPU)
+    for step in range(4):
+        walked.batch(step, 32, 4)
+    grown = walked.batch(4, 48, 2)
+    assert grown[0].shape == (2, 3, 48, 48)
+    assert torch.equal(grown[0], Samples(config, CPU).batch(4, 48, 2)[0])
+
+
+def test_without_augmentation_pairs_come_as_they_are(pairs: Path):
+    config = TrainConfig(pairs=(pairs,), share_pairs=1.0, crops=(64,), augment=False, reuse=1)
+    blurred, sharp = Samples(config, CPU).batch(0, 64, 4)
+    for crop, kind in ((blurred[0], "blur"), (sharp[0], "sharp")):
+        tile = ((crop + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+        rows = [read_picture(path) for path in find_pictures(pairs / kind)]
+        assert any(
+            np.array_equal(picture[y : y + 64, x : x + 64], tile)
+            for picture in rows
+            for y in range(picture.shape[0] - 63)
+            for x in range(picture.shape[1] - 63)
+        )
+
+
+def test_twins_that_do_not_match_are_named(pairs: Path):
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / "sharp" / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png and its sharp twin differ in size"):
+        Samples(TrainConfig(pairs=(pairs,), crops=(32,)), CPU)
+    (pairs / "blur" / "1.png").unlink()
+    with pytest.raises(FileNotFoundError, match="has 1 pictures, sharp/ beside it 2"):
+        find_pairs(pairs)
+
+
 def test_seeds_and_ranks_make_other_batches(photos: Path):
-    config = TrainConfig(photos=(photos,), crop=32, batch=2)
+    config = TrainConfig(photos=(photos,), crops=(32,))
     batches = [
-        Samples(config, CPU).batch(3)[0],
-        Samples(config, CPU, rank=1).batch(3)[0],
-        Samples(replace(config, seed=1), CPU).batch(3)[0],
+        Samples(config, CPU).batch(3, 32, 2)[0],
+        Samples(config, CPU, rank=1).batch(3, 32, 2)[0],
+        Samples(replace(config, seed=1), CPU).batch(3, 32, 2)[0],
     ]
     assert not any(torch.equal(batches[i], batches[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
 
@@ -85,8 +118,8 @@ def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):
         picture = np.full((40, 40, 3), 100, np.uint8)
         picture[:, index : index + 8] = 200
         Image.fromarray(picture).save(tmp_path / f"{index:03d}.png")
-    config = TrainConfig(high_rate=(tmp_path,), share_high_rate=1.0, crop=32, batch=8, reuse=1)
-    blurred, sharp = Samples(config, CPU).batch(0)
+    config = TrainConfig(high_rate=(tmp_path,), share_high_rate=1.0, crops=(32,), reuse=1)
+    blurred, sharp = Samples(config, CPU).batch(0, 32, 8)
     levels = ((sharp + 1) * 127.5).round().unique().tolist()
     assert set(levels) <= {100, 200}
     assert (blurred - sharp).abs().max() > 0.2

@@ -1,0 +1,69 @@
+import copy
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from train.config import TrainConfig
+from train.generator import GeneratorConfig, build
+from train.optimizer import Optimizer
+
+SHAPES = {
+    "fast": GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1)),
+    "paper": GeneratorConfig(architecture="paper", widths=(16, 16, 16), blocks=(1,)),
+}
+
+
+def network(arch):
+    torch.manual_seed(0)
+    return build(SHAPES[arch]).to(memory_format=torch.channels_last)
+
+
+def with_gradients(net):
+    torch.manual_seed(1)
+    for p in net.parameters():
+        p.grad = torch.randn_like(p)
+    return net
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw", "adam"])
+@pytest.mark.parametrize("arch", ["fast", "paper"])
+def test_every_weight_moves(kind, arch):
+    net = with_gradients(network(arch))
+    before = copy.deepcopy(net.state_dict())
+    Optimizer(TrainConfig(optimizer=kind), net).step(1e-3)
+    for name, weight in net.state_dict().items():
+        assert not torch.equal(weight, before[name]), name
+
+
+def test_muons_updates_are_orthogonal():
+    net = with_gradients(network("fast"))
+    kernel = net.bottom[0].first.weight
+    before = kernel.detach().clone()
+    Optimizer(TrainConfig(optimizer="muon"), net).step(1.0)
+    singular = torch.linalg.svdvals((kernel.detach() - before).flatten(1))
+    assert singular.max() / singular.min() < 2.5  # five Newton-Schulz steps are a rough inverse
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_restored_optimizer_goes_on_alike(kind):
+    config = TrainConfig(optimizer=kind)
+    first = with_gradients(network("fast"))
+    one = Optimizer(config, first)
+    one.step(1e-3)
+    second = with_gradients(network("fast"))
+    second.load_state_dict(first.state_dict())
+    other = Optimizer(config, second)
+    other.restore(copy.deepcopy(one.state()))
+    for optimizer in (one, other):
+        optimizer.step(1e-3)
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_state_of_another_kind_is_refused():
+    config = TrainConfig(optimizer="adamw")
+    adamw = Optimizer(config, network("fast"))
+    muon = Optimizer(replace(config, optimizer="muon"), network("fast"))
+    with pytest.raises(ValueError, match="--optimizer"):
+        muon.restore(adamw.state())

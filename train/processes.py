@@ -1,0 +1,57 @@
+"""Several processes that share a run, started by `torchrun`: one a GPU, or one a core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def join(name: str) -> tuple[torch.device, int]:
+    """The device `name` (cpu, cuda or auto) of this process, and its rank among the others.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch sees no CUDA device")
+    if "RANK" not in os.environ:
+        return torch.device(name), 0
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if name == "cuda" else "gloo")
+    if name == "cuda":
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(name), dist.get_rank()
+
+
+def count() -> int:
+    """How many share this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace the gradients by their mean over all processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    message = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(message)
+    message /= count()
+    parts = message.split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def agree(value: float, device: torch.device) -> float:
+    """The first process's `value`, in all of them."""
+    if not dist.is_initialized():
+        return value
+    message = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(message, src=0)
+    return message.item()

@@ -1,0 +1,177 @@
+"""A training run in memory: how it starts, what one step does to it, and how it is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from train import checkpoint, processes
+from train.adversary import Adversary
+from train.checkpoint import Checkpoint
+from train.config import TrainConfig
+from train.data import Samples
+from train.generator import ARCHITECTURES, FastGenerator, PaperGenerator, build
+from train.losses import pixel_loss
+from train.optimizer import Optimizer
+from train.schedule import Plan
+
+
+@dataclass(slots=True)
+class Run:
+    """The networks, their optimizers, and how far they have come."""
+
+    config: TrainConfig
+    network: PaperGenerator | FastGenerator
+    forward: Callable[[Tensor], Tensor]
+    """The network, compiled if that was asked for."""
+    ema: PaperGenerator | FastGenerator
+    optimizer: Optimizer
+    adversary: Adversary | None
+    """If the run has an adversarial phase."""
+    step: int = 0
+    seconds: float = 0.0
+    """Time spent in optimizer steps so far, over all interruptions."""
+    spent: float = 0.0
+    """The same with validations and checkpoints: what --minutes counts."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """One entry a validation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a step measured; tensors, so that a GPU goes on until someone looks."""
+
+    step: int
+    plan: Plan
+    values: dict[str, Tensor]
+
+
+def start(config: TrainConfig, device: torch.device) -> Run:
+    """A new run, or the one that last.pt holds if `config.resume`.
+
+    Raises:
+        ValueError: the folder holds a run already, a checkpoint does not fit, or VGG-19's weights
+            are wanted and cannot be had.
+        FileNotFoundError: there is no checkpoint to go on from.
+    """
+    if not config.resume and checkpoint.exists(config.out / "last.pt"):
+        raise ValueError(f"{config.out} holds a run: pass --resume, or another --out")
+    torch.manual_seed(config.seed)
+    shape = replace(ARCHITECTURES[config.arch], dropout=config.dropout)
+    network = build(shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the pair
+    ema = build(shape).to(device).requires_grad_(False).eval()
+    ema.load_state_dict(network.state_dict())
+    optimizer = Optimizer(config, network)
+    forward = torch.compile(network) if config.compile else network
+    adversary = Adversary(config, device) if config.finetune else None
+    run = Run(config, network, forward, ema, optimizer, adversary)
+    if config.resume:
+        _restore(run, checkpoint.load(config.out / "last.pt"))
+    elif config.start_from:
+        _take_weights(run, checkpoint.load(config.start_from))
+        run.network.load_state_dict(run.ema.state_dict())
+    return run
+
+
+def advance(run: Run, samples: Samples, plan: Plan) -> Figures:
+    """One optimizer step; in the adversarial phase one of the discriminator before it [read]."""
+    config = run.config
+    # Dropout draws from the global generator: tie it to the step, as the samples are.
+    torch.manual_seed(samples.seed(run.step, salt=2))
+    blurred, sharp = samples.batch(run.step, plan.crop, plan.batch)
+    blurred = blurred.contiguous(memory_format=torch.channels_last)
+    sharp = sharp.contiguous(memory_format=torch.channels_last)
+    run.network.train()
+    with torch.autocast(blurred.device.type, torch.bfloat16, enabled=config.amp):
+        restored = run.forward(blurred)
+    restored = restored.float()
+    loss = pixel_loss(restored, sharp, pixel=config.pixel, fft=config.fft, psnr=config.psnr)
+    values: dict[str, Tensor] = {}
+    if plan.adversarial and run.adversary is not None:
+        values |= run.adversary.learn(restored, sharp, plan.rate)
+        asked, terms = run.adversary.loss(restored, sharp)
+        loss, values = loss + asked, values | terms
+    norm = _descend(run, loss, plan.rate)
+    run.step += 1
+    _average(run)
+    return Figures(run.step, plan, {"loss": loss.detach(), "norm": norm, **values})
+
+
+def look(figures: Figures) -> dict[str, float]:
+    """The values, waited for.
+
+    Raises:
+        ValueError: one is not a number any more: the run has diverged.
+    """
+    values = {name: value.item() for name, value in figures.values.items()}
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} is {value} at step {figures.step}: lower the learning rate")
+    return values
+
+
+def save(run: Run, path: Path, *, for_use: bool = False) -> None:
+    """Write the run's state to `path`: whole, or the averaged weights alone if `for_use`."""
+    whole = not for_use
+    checkpoint.save(
+        Checkpoint(
+            step=run.step,
+            seconds=run.seconds,
+            spent=run.spent,
+            generator_config=run.network.config.to_dict(),
+            train_config=run.config.to_dict() | {"processes": processes.count()},
+            ema=run.ema.state_dict(),
+            generator=run.network.state_dict() if whole else {},
+            optimizer=run.optimizer.state() if whole else {},
+            adversary=run.adversary.state() if whole and run.adversary else {},
+            curve=run.curve,
+        ),
+        path,
+        shard_mb=run.config.shard_mb,
+    )
+
+
+def _descend(run: Run, loss: Tensor, rate: float) -> Tensor:
+    """Move the generator down the gradient; the gradient's norm before clipping."""
+    run.network.zero_grad(set_to_none=True)
+    loss.backward()
+    processes.average_gradients(run.network.parameters())
+    limit = run.config.clip or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), limit)
+    run.optimizer.step(rate)
+    return norm.detach()
+
+
+@torch.no_grad()
+def _average(run: Run) -> None:
+    """Move the averaged weights towards the trained ones; faster while there are few steps."""
+    decay = min(run.config.ema, (1 + run.step) / (10 + run.step))
+    for averaged, trained in zip(run.ema.parameters(), run.network.parameters(), strict=True):
+        averaged.lerp_(trained, 1 - decay)
+
+
+def _restore(run: Run, saved: Checkpoint) -> None:
+    """Go on exactly; from a checkpoint for use, from its weights with fresh moments."""
+    _take_weights(run, saved)
+    if saved.optimizer:
+        run.optimizer.restore(saved.optimizer)
+    if saved.adversary and run.adversary:
+        run.adversary.restore(saved.adversary)
+    run.step, run.seconds, run.spent = saved.step, saved.seconds, saved.spent
+    run.curve = saved.curve
+
+
+def _take_weights(run: Run, saved: Checkpoint) -> None:
+    """The trained and the averaged ones; the latter for both if that is all there is."""
+    ours, theirs = run.network.config.to_dict(), dict(saved.generator_config)
+    theirs["dropout"] = ours["dropout"]  # which has no weights
+    if theirs != ours:
+        raise ValueError(f"the checkpoint holds {theirs}, not {run.config.arch}: {ours}")
+    run.network.load_state_dict(saved.generator or saved.ema)
+    run.ema.load_state_dict(saved.ema)
