@@ -68,7 +68,7 @@ def train(config: TrainConfig, console: Console) -> Path:
             figures = advance(run, samples, now)
             before, done = now, clock.progress()
             due = run.step % config.val_every == 0 or done >= 1
-            if due or run.step % _LOOK_EVERY == 0:
+            if due or run.step % min(_LOOK_EVERY, config.log_every) == 0:
                 values = look(figures)
                 watch.see(values)
                 show(done, run.step, values["loss"])
