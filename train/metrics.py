@@ -90,7 +90,7 @@ def ssim(picture: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
 
 
 def ssim_3d(picture: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
-    """Structural similarity as MATLAB's `ssim` gives it for two RGB arrays; always higher.
+    """Structural similarity as MATLAB's `ssim` gives it for two RGB arrays; as a rule higher.
 
     It takes (H, W, 3) for a volume: one Gaussian window of 11x11x11, sigma 1.5, over pixels and
     channels alike, all edges replicated, nothing cut off. MPRNet and Restormer report this (their

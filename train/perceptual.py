@@ -25,9 +25,10 @@ def open_lpips() -> Distance:
     """
     try:
         from lpips import LPIPS
-    except ImportError as error:
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises either
         raise ValueError(
-            f"--lpips needs the packages lpips and torchvision ({error}): pip install lpips"
+            f"--lpips needs the package lpips, and a torchvision that fits this torch ({error}): "
+            "pip install lpips"
         ) from error
     try:
         with warnings.catch_warnings():

@@ -179,10 +179,16 @@ def test_lpips_figures_are_asked_of_the_package(pairs, onnx, tmp_path, monkeypat
     assert measured == pytest.approx(np.abs(blurred - sharp).mean() / 127.5, rel=1e-4)
 
 
-def test_missing_lpips_says_what_to_do(pairs, onnx, monkeypatch, capsys):
+def test_missing_lpips_says_what_to_do(pairs, onnx, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "lpips", None)
     error = fails(capsys, "--data", pairs, "--model", onnx, "--lpips")
     assert "pip install lpips" in error
+
+    monkeypatch.delitem(sys.modules, "lpips")
+    (tmp_path / "lpips.py").write_text("raise RuntimeError('operator nms does not exist')")
+    monkeypatch.syspath_prepend(tmp_path)
+    error = fails(capsys, "--data", pairs, "--model", onnx, "--lpips")
+    assert "operator nms does not exist" in error
 
     def no_weights(**_):
         raise OSError("no route to host")
