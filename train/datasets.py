@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +40,11 @@ class Case:
     """Its twin; None where there are many references."""
     judge: Callable[[NDArray[np.uint8]], Figures]
 
+    @property
+    def scene(self) -> Path:
+        """The folder of the blurred picture: where it is a frame, that of its clip."""
+        return self.blurred.parent
+
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
@@ -66,7 +72,7 @@ def open_data(
         if perceptual:
             raise ValueError("--lpips: Köhler's protocol has no place for it")
         return _koehler(folder, found)
-    pairs = find_pairs(folder, blur_folder)
+    pairs = sorted(find_pairs(folder, blur_folder), key=_by_number)
     _check_counts(pairs)
     for pair in pairs:
         _check_sizes(pair, _SMALLEST)
@@ -101,6 +107,12 @@ def _compare(sharp: Path, perceptual: Distance | None, picture: NDArray[np.uint8
         "SSIM-3D": metrics.ssim_3d(picture, reference),
     }
     return figures | ({"LPIPS": perceptual(picture, reference)} if perceptual else {})
+
+
+def _by_number(pair: tuple[Path, Path]) -> list[str | int]:
+    """Frame 9 comes before frame 10, whether its name has zeros in front or not."""
+    parts = re.split(r"(\d+)", str(pair[0]))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
 def _check_counts(pairs: list[tuple[Path, Path]]) -> None:

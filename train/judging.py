@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
+from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
@@ -18,6 +21,9 @@ from train.data import read_picture
 from train.datasets import Case, DataSet, Figures
 from train.restorer import Restorer
 from train.video import Clip
+
+Picture = NDArray[np.uint8]
+"""RGB, shape (H, W, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,28 +73,37 @@ def evaluate(
     check(data, video=video, identity=identity)
     report = Report([], [Clip() for _ in range(2 + len(restorers))] if video else [])
     hidden = console is None or not console.is_terminal
+    before = None
     with ThreadPoolExecutor() as pool, Progress(console=console, disable=hidden) as progress:
-        task = progress.add_task(data.folder.name, total=len(data.cases))
-        for _, sequence in groupby(data.cases, key=lambda case: case.blurred.parent):
-            for clip in report.clips:
-                clip.cut()
-            for case in sequence:
-                blurred = read_picture(case.blurred)
-                restored, seconds = [], []
-                for restorer in restorers:
-                    began = time.perf_counter()
-                    restored.append(restorer.restore(blurred))
-                    seconds.append(time.perf_counter() - began)
-                first, *others = pool.map(case.judge, [blurred, *restored])
-                back = _identity(case, restorers) if identity else []
-                report.rows.append(Row(case.name, first, others, seconds, back))
-                if video and case.sharp:
-                    sharp = read_picture(case.sharp)
-                    frames = [sharp, blurred, *restored]
-                    for clip, frame in zip(report.clips, frames, strict=True):
-                        clip.add(frame, sharp)
-                progress.advance(task)
+        for case in progress.track(data.cases, description=data.folder.name):
+            blurred = read_picture(case.blurred)
+            restored, seconds = _restore(blurred, restorers)
+            first, *others = pool.map(case.judge, [blurred, *restored])
+            back = _identity(case, restorers) if identity else []
+            report.rows.append(Row(case.name, first, others, seconds, back))
+            if case.sharp and report.clips:
+                _watch(report.clips, case.sharp, [blurred, *restored], cut=case.scene != before)
+            before = case.scene
     return report
+
+
+def _restore(blurred: Picture, restorers: Sequence[Restorer]) -> tuple[list[Picture], list[float]]:
+    """What each network makes of a picture, and its seconds."""
+    restored, seconds = [], []
+    for restorer in restorers:
+        began = time.perf_counter()
+        restored.append(restorer.restore(blurred))
+        seconds.append(time.perf_counter() - began)
+    return restored, seconds
+
+
+def _watch(clips: Sequence[Clip], sharp: Path, others: Sequence[Picture], *, cut: bool) -> None:
+    """Add a frame to every clip, the sharp one first."""
+    twin = read_picture(sharp)
+    for clip, frame in zip(clips, [twin, *others], strict=True):
+        if cut:
+            clip.cut()
+        clip.add(frame, twin)
 
 
 def check(data: DataSet, *, video: bool, identity: bool) -> None:
@@ -99,7 +114,7 @@ def check(data: DataSet, *, video: bool, identity: bool) -> None:
         )
     if not video:
         return
-    for folder, sequence in groupby(data.cases, key=lambda case: case.blurred.parent):
+    for folder, sequence in groupby(data.cases, key=lambda case: case.scene):
         sizes = []
         for case in sequence:
             with Image.open(case.blurred) as picture:

@@ -114,7 +114,7 @@ def test_checkpoint_and_model_agree_within_a_level(checkpoint, tmp_path):
 
 
 def test_a_video_is_judged_by_its_flicker(tmp_path, onnx, capsys):
-    for index in range(4):
+    for index in range(8, 12):
         picture = np.full((24, 32, 3), 100 + 8 * (index % 2), np.uint8)
         for kind, level in (("blur", 0), ("sharp", 2 * (index % 2))):
             (tmp_path / "clip" / kind).mkdir(parents=True, exist_ok=True)
@@ -125,10 +125,26 @@ def test_a_video_is_judged_by_its_flicker(tmp_path, onnx, capsys):
     flags = ["--data", tmp_path / "clip", "--model", onnx, "--video", "--json", figures]
     assert run(*flags) == 0
     (data,) = json.loads(figures.read_text())
+    names = [picture["name"] for picture in data["blurred"]["pictures"]]
+    assert names == ["8", "9", "10", "11"]  # as a clip runs, not as the alphabet does
     assert data["sharp"]["video"] == {"flicker": 25, "temporal_error": 0}
     assert data["blurred"]["video"] == {"flicker": 16, "temporal_error": 2}
     assert data["networks"][0]["video"] == data["blurred"]["video"]
     assert "0.640" in capsys.readouterr().out  # 16 of 25
+
+
+def test_two_clips_are_not_one(tmp_path, onnx):
+    for clip in range(2):
+        for index in range(3):
+            for kind in ("blur", "sharp"):
+                folder = tmp_path / "clips" / str(clip) / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                picture = np.full((24, 32, 3), 200 * clip, np.uint8)
+                Image.fromarray(picture).save(folder / f"{index}.png")
+    figures = tmp_path / "figures.json"
+    flags = ["--data", tmp_path / "clips", "--model", onnx, "--video", "--json", figures]
+    assert run(*flags) == 0
+    assert json.loads(figures.read_text())[0]["sharp"]["video"]["flicker"] == 0
 
 
 def test_koehlers_data_set_is_recognised(tmp_path, onnx, capsys):
