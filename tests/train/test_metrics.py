@@ -21,6 +21,27 @@ def test_ssim_of_equal_pictures_is_one():
     assert metrics.ssim(255 - picture, picture) < 0.5
 
 
+def test_ssim_3d_is_a_convolution_in_three_dimensions():
+    sharp = photograph(0, 24, 30)
+    picture = np.roll(sharp, 1, axis=1)
+    window = np.exp(-np.square(np.arange(-5, 6)) / (2 * 1.5**2))
+    window = torch.from_numpy(window / window.sum())
+    kernel = window[:, None, None] * window[:, None] * window
+
+    def mean(volume):
+        padded = torch.nn.functional.pad(volume[None, None], (5,) * 6, mode="replicate")
+        return torch.nn.functional.conv3d(padded, kernel[None, None])[0, 0]
+
+    x, y = (torch.from_numpy(each).double() for each in (sharp, picture))
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = 2.55**2, 7.65**2
+    whole = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert metrics.ssim_3d(picture, sharp) == pytest.approx(whole.mean().item(), abs=1e-5)
+    assert metrics.ssim_3d(sharp, sharp) == pytest.approx(1)
+    assert metrics.ssim_3d(picture, sharp) != pytest.approx(metrics.ssim(picture, sharp), abs=0.01)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (17, 13), (32, 48)])
 def test_restore_takes_any_size(size):
     network = build(GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1))).eval()

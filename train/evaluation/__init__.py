@@ -1,0 +1,1 @@
+"""Judging networks: what they are judged on, the pass over it, and its figures."""

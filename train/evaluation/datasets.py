@@ -1,0 +1,151 @@
+"""The pictures that networks are judged on, checked before hours are spent on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from train import metrics
+from train.data import find_pairs, find_pictures, read_picture
+from train.evaluation import koehler
+from train.evaluation.lpips_distance import Distance
+
+Figures = dict[str, float]
+"""By name, for one picture: PSNR in dB (infinite for equal pictures), the others without unit."""
+
+PAIRS_PROTOCOL = (
+    "whole RGB pictures, no crop, rounded to 8 bits; PSNR over all channels; "
+    "SSIM: 11x11 Gaussian windows of sigma 1.5 inside each channel, their mean (scikit-image, "
+    "after Wang et al. 2004); SSIM-3D: 11x11x11 windows over pixels and channels, edges "
+    "replicated (MATLAB's ssim on RGB, as MPRNet, Restormer and NAFNet report)"
+)
+_SMALLEST = 11
+"""Pixels either way that a window of SSIM needs."""
+_LINEAR = {"blur": ", which in GoPro is averaged linearly", "blur_gamma": ", averaged with gamma"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A blurred picture, and how what is made of it is judged."""
+
+    name: str
+    blurred: Path
+    sharp: Path | None
+    """Its twin; None where there are many references."""
+    judge: Callable[[NDArray[np.uint8]], Figures]
+
+    @property
+    def scene(self) -> Path:
+        """The folder of the blurred picture: where it is a frame, that of its clip."""
+        return self.blurred.parent
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Cases that share a protocol."""
+
+    folder: Path
+    protocol: str
+    cases: list[Case]
+
+
+def open_data(
+    folder: Path, *, blur_folder: str = "blur", perceptual: Distance | None = None
+) -> DataSet:
+    """Köhler's data set, GoPro as it unpacks, or plain blur/ and sharp/: what `folder` holds.
+
+    Every file is opened, so that what is missing, broken or of another size shows at once.
+
+    Raises:
+        FileNotFoundError: there is no such folder, it holds no data set, or a twin is missing.
+        ValueError: a picture is broken or too small, or differs in size from its twin.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    if found := koehler.find(folder):
+        if perceptual:
+            raise ValueError("--lpips: Köhler's protocol has no place for it")
+        return _koehler(folder, found)
+    pairs = sorted(find_pairs(folder, blur_folder), key=_by_number)
+    _check_counts(pairs)
+    for pair in pairs:
+        _check_sizes(pair, _SMALLEST)
+    cases = []
+    for blurred, sharp in pairs:
+        parts = blurred.relative_to(folder).with_suffix("").parts
+        name = "/".join(part for part in parts if part != blur_folder)
+        cases.append(Case(name, blurred, sharp, partial(_compare, sharp, perceptual)))
+    kind = f"{len(pairs)} pairs, blurred ones from {blur_folder}/{_LINEAR.get(blur_folder, '')}"
+    lpips = "; LPIPS: version 0.1, AlexNet" if perceptual else ""
+    return DataSet(folder, f"{kind}; {PAIRS_PROTOCOL}{lpips}", cases)
+
+
+def _koehler(folder: Path, found: list[tuple[Path, list[Path]]]) -> DataSet:
+    for blurred, references in found:
+        _check_sizes([blurred, *references], koehler.SMALLEST)
+    cases = [
+        Case(blurred.stem, blurred, None, partial(koehler.judge, references))
+        for blurred, references in found
+    ]
+    counts = sorted({len(references) for _, references in found})
+    each = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    kind = f"{len(cases)} of Köhler's {koehler.PICTURES} pictures, {each} reference frames each"
+    return DataSet(folder, f"{kind}; {koehler.PROTOCOL}", cases)
+
+
+def _compare(sharp: Path, perceptual: Distance | None, picture: NDArray[np.uint8]) -> Figures:
+    reference = read_picture(sharp)
+    figures = {
+        "PSNR": metrics.psnr(picture, reference),
+        "SSIM": metrics.ssim(picture, reference),
+        "SSIM-3D": metrics.ssim_3d(picture, reference),
+    }
+    return figures | ({"LPIPS": perceptual(picture, reference)} if perceptual else {})
+
+
+def _by_number(pair: tuple[Path, Path]) -> list[str | int]:
+    """Frame 9 comes before frame 10, whether its name has zeros in front or not."""
+    parts = re.split(r"(\d+)", str(pair[0]))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
+def _check_counts(pairs: list[tuple[Path, Path]]) -> None:
+    """No sharp picture without a blurred one: the two folders would not belong together."""
+    twins = {sharp for _, sharp in pairs}
+    # Plain folders may hold folders of their own: start from the one called sharp.
+    roots = {next(p for p in sharp.parents if p.name == "sharp") for sharp in twins}
+    for root in sorted(roots):
+        alone = [path for path in find_pictures(root) if path not in twins]
+        if alone:
+            raise FileNotFoundError(
+                f"{len(alone)} sharp pictures in {root} have no blurred twin: {alone[0].name}"
+            )
+
+
+def _check_sizes(paths: Iterable[Path], smallest: int) -> None:
+    """All alike and at least `smallest` pixels either way."""
+    first, *others = paths
+    width, height = _size(first)
+    if min(width, height) < smallest:
+        raise ValueError(f"{first} is {width}x{height}: too small to judge, {smallest} needed")
+    for other in others:
+        if _size(other) != (width, height):
+            raise ValueError(f"{first} and {other} differ in size")
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture that is whole, as far as its format tells without decoding."""
+    try:
+        with Image.open(path) as picture:
+            size = picture.size
+            picture.verify()
+    except (OSError, SyntaxError, ValueError) as error:  # PIL's verify raises SyntaxError
+        raise ValueError(f"can't read the picture {path}: {error}") from error
+    return size

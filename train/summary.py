@@ -1,0 +1,69 @@
+"""The command `python -m train.summary`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print what the flags ask for; the exit status."""
+    options = _parser().parse_args(argv)
+    # After parsing, so that --help and mistyped flags answer at once.
+    import torch
+    from rich.console import Console
+
+    from train import cost
+    from train.generator import ARCHITECTURES, build
+
+    with torch.device("meta"):  # shapes without weights
+        network = build(ARCHITECTURES[options.arch])
+    width, height = options.size
+    if width % network.multiple_of or height % network.multiple_of:
+        print(
+            f"summary: error: --size {width}x{height}: {options.arch} works on multiples of "
+            f"{network.multiple_of} pixels",
+            file=sys.stderr,
+        )
+        return 1
+    found = cost.layers(network, height, width)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 120  # a file has no edge at 80
+    console.print(cost.table(found, f"{options.arch}, at {width}x{height}"))
+    parameters, multiply_adds = cost.total(found)
+    console.print(
+        f"{parameters * 4 / 2**20:.2f} MiB in fp32, {multiply_adds / (width * height):,.0f} "
+        "multiply-adds a pixel",
+        highlight=False,
+    )
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Width and height from `WxH`."""
+    width, height = text.split("x")
+    if int(width) < 1 or int(height) < 1:
+        raise ValueError("sizes are positive")
+    return int(width), int(height)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m train.summary",
+        description="A network's layers: parameters and multiply-adds, and by the paper's "
+        "equations 2 to 4 what they cost as standard and as separable convolutions.",
+    )
+    parser.add_argument("--arch", choices=("fast", "paper"), default="paper", help="architecture")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default=(256, 256),
+        metavar="WxH",
+        help="of the picture, in pixels (default: 256x256)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
