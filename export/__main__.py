@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     # After parsing, so that --help and mistyped flags answer at once.
     from export import write
     from streamdeblur.errors import ModelError
+    from train import cost
 
     try:
         _check_output(options.output, options.checkpoint)
@@ -38,9 +39,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    parameters = sum(weight.numel() for weight in network.parameters())
     print(
-        f"{spec.name}: {parameters:,} parameters, {spec.precision}, step {saved.step}, "
+        f"{spec.name}: {cost.brief(network)}\n"
+        f"{spec.precision}, trained for {saved.step:,} steps, "
         f"{options.output.stat().st_size / 2**20:.1f} MiB\n"
         f"against torch on {parity.frames} pictures: at most {parity.largest} grey levels apart, "
         f"{parity.share:.3%} of samples differ\n"

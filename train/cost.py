@@ -135,6 +135,16 @@ def table(found: list[Layer], title: str) -> Table:
     return shown
 
 
+def brief(network: nn.Module) -> str:
+    """Size and cost in a line."""
+    side = 256
+    parameters, multiply_adds = total(layers(network, side, side))
+    return (
+        f"{parameters:,} parameters, {parameters * 4 / 2**20:.2f} MiB in fp32, "
+        f"{multiply_adds / side**2:,.0f} multiply-adds a pixel"
+    )
+
+
 def total(found: list[Layer]) -> tuple[int, int]:
     """Parameters and multiply-adds of all layers together."""
     return sum(each.parameters for each in found), sum(each.multiply_adds for each in found)

@@ -54,9 +54,12 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
             if not twin.exists():
                 raise FileNotFoundError(f"{path} has no sharp twin at {twin}")
             pairs.append((path, twin))
-        blurs, sharps = len(find_pictures(place)), len(find_pictures(place.parent / "sharp"))
-        if sharps != blurs:
-            raise FileNotFoundError(f"{place} has {blurs} pictures, sharp/ beside it {sharps}")
+        twins = {sharp for _, sharp in pairs}
+        alone = [path for path in find_pictures(place.parent / "sharp") if path not in twins]
+        if alone:
+            raise FileNotFoundError(
+                f"{len(alone)} sharp pictures beside {place} have no blurred twin: {alone[0].name}"
+            )
     if not pairs:
         raise FileNotFoundError(f"no {blurred}/ folder with pictures in {folder}")
     return pairs

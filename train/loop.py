@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from train import checkpoint, metrics, processes
+from train import checkpoint, cost, metrics, processes
 from train.config import TrainConfig
 from train.data import Samples
 from train.metrics import Pair
@@ -54,7 +54,7 @@ def train(config: TrainConfig, console: Console) -> Path:
     )
     config.out.mkdir(parents=True, exist_ok=True)
     watch = Watch(config, console, writing=judging)
-    console.print(f"{config.arch} on {device}, from step {run.step}")
+    console.print(f"{config.arch} on {device}, from step {run.step}: {cost.brief(run.network)}")
     console.print(metrics.PROTOCOL)
 
     clock = _Clock(run, began, device)

@@ -31,12 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 120  # a file has no edge at 80
     console.print(cost.table(found, f"{options.arch}, at {width}x{height}"))
-    parameters, multiply_adds = cost.total(found)
-    console.print(
-        f"{parameters * 4 / 2**20:.2f} MiB in fp32, {multiply_adds / (width * height):,.0f} "
-        "multiply-adds a pixel",
-        highlight=False,
-    )
+    console.print(cost.brief(network), highlight=False)
     return 0
 
 

@@ -222,7 +222,7 @@ def test_bad_data_is_one_line(pairs, onnx, tmp_path, capsys):
     fails_with("there is no folder", tmp_path / "none")
     fails_with("no blur/ folder", pairs / "sharp")
     Image.fromarray(photograph(5, 70, 90)).save(pairs / "sharp" / "9.png")
-    fails_with("1 sharp pictures in")
+    fails_with("1 sharp pictures beside")
     Image.fromarray(photograph(5, 70, 91)).save(pairs / "blur" / "9.png")
     fails_with("differ in size")
     whole = (pairs / "sharp" / "9.png").read_bytes()

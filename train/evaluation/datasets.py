@@ -74,7 +74,6 @@ def open_data(
             raise ValueError("--lpips: Köhler's protocol has no place for it")
         return _koehler(folder, found)
     pairs = sorted(find_pairs(folder, blur_folder), key=_by_number)
-    _check_counts(pairs)
     for pair in pairs:
         _check_sizes(pair, _SMALLEST)
     cases = []
@@ -114,19 +113,6 @@ def _by_number(pair: tuple[Path, Path]) -> list[str | int]:
     """Frame 9 comes before frame 10, whether its name has zeros in front or not."""
     parts = re.split(r"(\d+)", str(pair[0]))
     return [int(part) if index % 2 else part for index, part in enumerate(parts)]
-
-
-def _check_counts(pairs: list[tuple[Path, Path]]) -> None:
-    """No sharp picture without a blurred one: the two folders would not belong together."""
-    twins = {sharp for _, sharp in pairs}
-    # Plain folders may hold folders of their own: start from the one called sharp.
-    roots = {next(p for p in sharp.parents if p.name == "sharp") for sharp in twins}
-    for root in sorted(roots):
-        alone = [path for path in find_pictures(root) if path not in twins]
-        if alone:
-            raise FileNotFoundError(
-                f"{len(alone)} sharp pictures in {root} have no blurred twin: {alone[0].name}"
-            )
 
 
 def _check_sizes(paths: Iterable[Path], smallest: int) -> None:
