@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +72,29 @@ def test_compressed_pairs_can_be_trained_on(photos, tmp_path):
     pairs = find_pairs(out)
     assert len(pairs) == 3
     assert all(read_picture(path).shape == (64, 64, 3) for pair in pairs for path in pair)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_training_says_what_limits_it(tmp_path, capsys, monkeypatch):
+    from bench import training
+
+    figures = tmp_path / "figures.json"
+    settings = {"arch": "fast", "crop": 32, "batch": 2, "rounds": 1, "steps": 1, "device": "cpu"}
+    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr(sys, "argv", ["training", *flags, "--json", str(figures)])
+    assert training.main() == 0
+    assert "whole : network alone" in capsys.readouterr().out
+    assert 0 < json.loads(figures.read_text())["share of it"] < 2
+
+
+@pytest.mark.slow
+def test_a_compiled_generator_learns(photos, tmp_path):
+    """Needs a C++ compiler, as torch.compile does."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    flags = ["--compile", "--steps", "2", "--crops", "32", "--batch", "1", "--no-tensorboard"]
+    flags += ["--photos", str(photos), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    command = [sys.executable, "-m", "train", *flags, "--optimizer", "adamw"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "last.pt").exists()

@@ -99,9 +99,7 @@ def test_twins_that_do_not_match_are_named(pairs: Path):
     with pytest.raises(ValueError, match=r"1\.png and its sharp twin differ in size"):
         Samples(TrainConfig(pairs=(pairs,), crops=(32,)), CPU)
     (pairs / "blur" / "1.png").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"1 sharp pictures beside .* no blurred twin: 1\.png"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"1 sharp pictures beside .*: 1\.png"):
         find_pairs(pairs)
 
 

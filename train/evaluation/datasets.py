@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from train import metrics
-from train.data import find_pairs, find_pictures, read_picture
+from train.data import find_pairs, read_picture
 from train.evaluation import koehler
 from train.evaluation.lpips_distance import Distance
 

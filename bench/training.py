@@ -1,0 +1,151 @@
+"""How many crops a second training sees, and what limits it, in one run.
+
+Times the making of samples, the network's step on a batch that is there already, and the whole
+step, in turns, so that all meet the same machine; and a matrix product in the same precision, for
+the share of the machine's limit that the network's step reaches (three passes over its
+multiply-adds: forward, and backward to inputs and weights). Pictures are random noise.
+
+    python -m bench.training --arch paper --crop 256 --batch 32
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image
+
+from train import cost, processes, run
+from train.config import TrainConfig
+from train.data import Samples
+from train.schedule import Plan
+
+_MATRIX = 4096
+
+
+class Same:
+    """The same batch at every step."""
+
+    def __init__(self, samples: Samples, plan: Plan) -> None:
+        self._batch = samples.batch(0, plan.crop, plan.batch)
+        self.seed = samples.seed
+
+    def batch(self, step: int, crop: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """It."""
+        return self._batch
+
+
+def main() -> int:
+    """Measure and print; the exit status."""
+    options = _parser().parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            device, _ = processes.join(options.device)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 1
+        _make_pictures(Path(folder), options.crop + 128)
+        config = TrainConfig(
+            photos=(Path(folder),),
+            arch=options.arch,
+            batch=options.batch,
+            crops=(options.crop,),
+            compile=options.compile,
+            reuse=options.reuse,
+            out=Path(folder) / "run",
+        )
+        figures = _measure(config, device, options.rounds, options.steps)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    figures |= {"arch": options.arch, "device": name, "torch": torch.__version__}
+    for key, value in figures.items():
+        print(f"{key:34} {value:.4g}" if isinstance(value, float) else f"{key:34} {value}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def _measure(
+    config: TrainConfig, device: torch.device, rounds: int, steps: int
+) -> dict[str, float | str]:
+    """Crops a second of each part, medians over the rounds, and their ratios."""
+    job = run.start(config, device)
+    samples = Samples(config, device)
+    plan = Plan(1e-4, config.crops[0], config.batch, adversarial=False, steady=True)
+    same = Same(samples, plan)
+    left, right = torch.randn(2, _MATRIX, _MATRIX, device=device, dtype=torch.bfloat16)
+    count = iter(range(10**9))
+
+    parts: dict[str, Callable[[], object]] = {
+        "samples": lambda: samples.batch(next(count), plan.crop, plan.batch),
+        "network": lambda: run.advance(job, same, plan),  # type: ignore[arg-type]
+        "whole": lambda: run.advance(job, samples, plan),
+        "matrix": lambda: left @ right,
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
+    for work in parts.values():  # warm-up: compilation, choice of algorithms
+        _time(work, device, 3)
+    for _ in range(rounds):
+        for name, work in parts.items():
+            times[name].append(_time(work, device, steps))
+    seconds = {name: median(values) for name, values in times.items()}
+    crops = {name: config.batch / seconds[name] for name in ("samples", "network", "whole")}
+    _, multiply_adds = cost.total(cost.layers(job.network, plan.crop, plan.crop))
+    used = 3 * 2 * multiply_adds * crops["network"]
+    limit = 2 * _MATRIX**3 / seconds["matrix"]
+    return {
+        "crops/s, making samples alone": crops["samples"],
+        "crops/s, network's step alone": crops["network"],
+        "crops/s, whole step": crops["whole"],
+        "whole : network alone": crops["whole"] / crops["network"],
+        "network's step, TFLOP/s": used / 1e12,
+        "matrix product in bf16, TFLOP/s": limit / 1e12,
+        "share of it": used / limit,
+    }
+
+
+def _time(work: Callable[[], object], device: torch.device, steps: int) -> float:
+    """Seconds a call, waited for."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - began) / steps
+
+
+def _make_pictures(folder: Path, side: int) -> None:
+    random = np.random.default_rng(0)
+    for number in range(8):
+        noise = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{number}.png")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.training",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--arch", choices=("fast", "paper"), default="paper", help="architecture")
+    parser.add_argument("--crop", type=int, default=256, help="side in pixels")
+    parser.add_argument("--batch", type=int, default=32, help="crops a step")
+    parser.add_argument("--reuse", type=int, default=4, help="as in training")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the generator")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved measurements")
+    parser.add_argument("--steps", type=int, default=10, help="steps a measurement")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
