@@ -33,6 +33,7 @@ class TrainConfig:
     # The network
     arch: Literal["fast", "paper"] = option("fast", "architecture")
     dropout: float = option(0.0, "probability inside the blocks of `paper`")
+    identity: bool = option(True, "begin at the blurred picture: zero last layer, and ICNR")
     start_from: Path | None = option(None, "a checkpoint whose weights to begin with")
     # The schedule
     steps: int = option(200_000, "optimizer steps of the whole run")
@@ -111,10 +112,11 @@ RECIPES: dict[str, dict[str, Any]] = {
     "best": {},
     # The paper's: relativistic adversarial and perceptual loss from the first step, Adam, batches
     # of one crop of 256, 1e-4 for 150 of 500 epochs and then linear to 0. No warm-up, averaging,
-    # clipping, augmentation or mixed precision is mentioned, so there is none.
+    # clipping, augmentation, mixed precision or special start is mentioned, so there is none.
     "paper": {
         "arch": "paper",
         "dropout": 0.5,
+        "identity": False,
         "epochs": 500,
         "batch": 1,
         "crops": (256,),

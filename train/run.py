@@ -65,6 +65,8 @@ def start(config: TrainConfig, device: torch.device) -> Run:
     torch.manual_seed(config.seed)
     shape = replace(ARCHITECTURES[config.arch], dropout=config.dropout)
     network = build(shape).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the pair
+    if not config.identity:
+        _start_anywhere(network)
     ema = build(shape).to(device).requires_grad_(False).eval()
     ema.load_state_dict(network.state_dict())
     optimizer = Optimizer(config, network)
@@ -135,6 +137,13 @@ def save(run: Run, path: Path, *, for_use: bool = False) -> None:
         path,
         shard_mb=run.config.shard_mb,
     )
+
+
+def _start_anywhere(network: torch.nn.Module) -> None:
+    """torch's ordinary random start for every layer, the last one too."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.reset_parameters()
 
 
 def _descend(run: Run, loss: Tensor, rate: float) -> Tensor:

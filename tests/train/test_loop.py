@@ -136,6 +136,16 @@ def test_the_validation_stands_beside_the_blurred_input(config):
     assert checkpoint.load(best).curve[0]["val_gain"] == curve[0]["val_gain"]
 
 
+@pytest.mark.parametrize("arch", ["fast", "paper"])
+def test_runs_start_at_the_identity_unless_told_otherwise(config, arch):
+    x = torch.rand(1, 3, 32, 32)
+    at_identity = run.start(changed(config, arch=arch), CPU).network.eval()
+    assert torch.equal(at_identity(x), x)
+    anywhere = run.start(changed(config, arch=arch, identity=False), CPU)
+    assert not torch.equal(anywhere.network.eval()(x), x)
+    torch.testing.assert_close(anywhere.ema(x), anywhere.network(x))
+
+
 def test_a_run_is_not_overwritten_by_accident(config):
     loop.train(config, quiet())
     with pytest.raises(ValueError, match="--resume"):
