@@ -17,23 +17,25 @@ from streamdeblur.errors import ModelError, StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer, bundled_models
+    from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
     from streamdeblur.pipeline import Progress, latest, prefetch, run
     from streamdeblur.preview import PreviewSink
     from streamdeblur.sinks import FileSink, default_output
-    from streamdeblur.sources import CameraSource, FileSource, open_source
+    from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
 
 __all__ = [
-    "CameraSource",
     "Deblurrer",
     "FileSink",
     "FileSource",
     "Frame",
+    "LiveSource",
     "ModelError",
     "ModelSpec",
     "PreviewSink",
     "Progress",
+    "RealtimeSource",
     "StreamDeblurError",
     "VideoError",
     "VideoInfo",
@@ -51,7 +53,8 @@ _HOMES = {
     "pipeline": ("Progress", "latest", "prefetch", "run"),
     "preview": ("PreviewSink",),
     "sinks": ("FileSink", "default_output"),
-    "sources": ("CameraSource", "FileSource", "open_source"),
+    "feeds": ("LiveSource", "RealtimeSource"),
+    "sources": ("FileSource", "open_source"),
     "spec": ("ModelSpec",),
 }
 

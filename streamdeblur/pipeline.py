@@ -11,12 +11,20 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
+from streamdeblur.delays import Delays
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, FrameSink, FrameSource
 
 T = TypeVar("T")
+U = TypeVar("U")
+
+_TICK = 0.05  # seconds after which one who waits for a live frame looks at something else
+# Seconds that a live source, or a sink that is closed, is given: they may hang in a driver or on
+# the network, and are left behind then.
+_PATIENCE, _CLOSING = 1.0, 60.0
 
 
 class Network(Protocol):
@@ -24,6 +32,19 @@ class Network(Protocol):
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield as many frames, in the same order, each with its `sharp` set."""
+
+
+class ClosableSink(FrameSink, Protocol):
+    """A sink that is a context manager, which finishes what it has written."""
+
+    def __enter__(self) -> FrameSink: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 @dataclass(slots=True)
@@ -74,8 +95,8 @@ def run(
         source: an open source; closing it is left to the caller.
         deblurrer: a `Deblurrer`.
         sink: an open sink; closing it is left to the caller.
-        on_progress: called after each frame that was written.
-        stopped: asked after each frame; True ends the run early.
+        on_progress: called after each frame that was written; of a live source, also in between.
+        stopped: asked as often; True ends the run early.
 
     Raises:
         VideoError: fewer frames were written than read.
@@ -97,13 +118,14 @@ def run(
     with closing(read) as frames:
         # What the network's stage waits for its input counts against it, and is taken off again.
         deblurring = _timed(deblurrer.stream(_timed(frames, busy, "deblur", -1)), busy, "deblur")
-        with closing(prefetch(deblurring, depth=1 if source.live else 4)) as sharp:
+        with closing(_ticking(deblurring) if source.live else prefetch(deblurring)) as sharp:
             for frame in sharp:
-                began = time.perf_counter()
-                sink.write(frame)
-                busy["write"] += time.perf_counter() - began
-                progress.written += 1
-                progress.pts = frame.pts
+                if frame is not None:
+                    began = time.perf_counter()
+                    sink.write(frame)
+                    busy["write"] += time.perf_counter() - began
+                    progress.written += 1
+                    progress.pts = frame.pts
                 on_progress(progress)
                 if stopped():
                     return progress
@@ -119,7 +141,7 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
 
     An error in `items` is raised here. Closing this generator ends the thread and closes `items`.
     """
-    return _threaded(items, _Handover(depth))
+    return _threaded(items, handover := _Handover[T](depth), handover)
 
 
 def latest(
@@ -127,9 +149,107 @@ def latest(
 ) -> Generator[T, None, None]:
     """Iterate over `items` in a thread, always giving the newest; `on_drop` counts the others.
 
-    Errors and closing are as for `prefetch`.
+    Errors and closing are as for `prefetch`, but a thread that waits in vain is left behind.
     """
-    return _threaded(items, _Handover(1, on_drop))
+    handover = _Handover[T](1, on_drop)
+    return _threaded(items, handover, handover, patience=_PATIENCE)
+
+
+def _ticking(items: Iterable[T]) -> Generator[T | None, None, None]:
+    """Iterate over `items` in a thread, one ahead; None whenever none comes for a moment."""
+    handover = _Handover[T](1)
+    return _threaded(items, handover, handover.ticking(), patience=_PATIENCE)
+
+
+class Detached:
+    """A sink in a thread of its own, so that none holds up another. A context manager.
+
+    Args:
+        sink: an open sink, from now on used by that thread alone, which closes it in the end.
+        depth: frames that may wait for it; when there are more, the oldest is dropped.
+        idle: called whenever no frame came for a moment.
+    """
+
+    def __init__(
+        self, sink: ClosableSink, *, depth: int = 1, idle: Callable[[], None] | None = None
+    ) -> None:
+        self.sink = sink
+        self.dropped = 0
+        """Frames that came while the sink was busy with others."""
+        self.delays = Delays()
+        """From each frame's capture until the sink had taken it."""
+        self._idle = idle
+        self._handover = _Handover[Frame](depth, self._drop)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="streamdeblur", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the sink takes no more frames: it failed, or was told to finish."""
+        return self._handover.ended
+
+    def write(self, frame: Frame) -> None:
+        """Hand over a frame; never waits.
+
+        Raises:
+            Exception: what the sink raised meanwhile.
+        """
+        self._complain()
+        if not self._handover.ended:
+            self._handover.put(frame)
+
+    def finish(self) -> None:
+        """Let the sink take what waits for it and close, without waiting until it has."""
+        self._handover.end()
+
+    def close(self) -> None:
+        """Finish, and wait for the end of it.
+
+        Raises:
+            Exception: what the sink raised; VideoError if it hangs.
+        """
+        self.finish()
+        self._thread.join(_CLOSING)
+        self._complain()
+        if self._thread.is_alive():
+            raise VideoError(f"an output hangs and was left behind after {_CLOSING:g} s")
+
+    def __enter__(self) -> Detached:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drop(self) -> None:
+        self.dropped += 1
+
+    def _complain(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _work(self) -> None:
+        try:
+            with self.sink as sink:
+                for frame in self._handover.ticking():
+                    if frame is not None:
+                        sink.write(frame)
+                        if frame.captured is not None:
+                            self.delays.add(time.monotonic() - frame.captured)
+                    elif self._idle is not None:
+                        self._idle()
+        except BaseException as error:  # whatever it is, it belongs to the one who writes
+            self._error = error
+        self._handover.end()
+
+
+def promised(call: Callable[[], T]) -> Iterator[T | None]:
+    """Call in a thread; iterating gives None until there is an answer, and then that.
+
+    An error of the call is raised here.
+    """
+    return _ticking(call() for _ in range(1))
 
 
 class _Handover(Generic[T]):
@@ -165,20 +285,31 @@ class _Handover(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
+        return (item for item in self.ticking() if item is not None)
+
+    def ticking(self) -> Iterator[T | None]:
+        """The items as they come; None whenever none came for a moment."""
         while True:
             with self._changed:
-                while not self._items and not self.ended:
-                    self._changed.wait(0.2)  # on Windows Ctrl-C does not interrupt a wait
-                if not self._items:
+                if not self._items and not self.ended:
+                    self._changed.wait(_TICK)  # on Windows Ctrl-C does not interrupt a wait
+                if not self._items and self.ended:
                     break
-                item = self._items.popleft()
+                item = self._items.popleft() if self._items else None
                 self._changed.notify_all()
             yield item
         if self._error is not None:
             raise self._error
 
 
-def _threaded(items: Iterable[T], handover: _Handover[T]) -> Generator[T, None, None]:
+def _threaded(
+    items: Iterable[T],
+    handover: _Handover[T],
+    taken: Iterable[U],
+    patience: float | None = None,
+) -> Generator[U, None, None]:
+    """Put `items` into `handover` in a thread and yield what is `taken` from it."""
+
     def work() -> None:
         failure = None
         try:
@@ -194,10 +325,10 @@ def _threaded(items: Iterable[T], handover: _Handover[T]) -> Generator[T, None, 
     thread = threading.Thread(target=work, name="streamdeblur", daemon=True)
     thread.start()
     try:
-        yield from handover
+        yield from taken
     finally:
         handover.end()
-        thread.join()
+        thread.join(patience)
 
 
 def _timed(
