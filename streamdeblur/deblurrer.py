@@ -141,7 +141,7 @@ class Deblurrer:
             return single
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(
-                f"images must be uint8 (H, W, 3) or (N, H, W, 3), not {images.dtype} {images.shape}"
+                f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
         if self._input.type == _UINT8:
             sharp = self._run(np.ascontiguousarray(images))

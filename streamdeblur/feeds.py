@@ -53,6 +53,8 @@ class LiveSource:
         self._address, self._retry = address, retry
         self.messages: deque[str] = deque()
         """What happened to the source, one line each: to be taken from the left."""
+        self.shown = address.shown
+        """Its name for messages."""
         self.frames_read = 0
         """Frames handed out so far."""
         self.connections = 1
@@ -141,8 +143,10 @@ class RealtimeSource:
 
     live = True
 
-    def __init__(self, source: FrameSource) -> None:
+    def __init__(self, source: FrameSource, name: str) -> None:
         self._source = source
+        self.shown = name
+        """Its name for messages."""
         self.info = source.info
         self.messages: deque[str] = deque()
         """Empty: a file is not lost."""

@@ -42,6 +42,7 @@ class PictureTrack:
         crf: quality in the encoder's own measure, less is better.
         preset: speed in the encoder's own words.
         encoder_options: more options for the encoder.
+        live: no frame may wait in the encoder.
         strength: how much of the network's change is applied, 0 to 1.
         compare: the original at the left of the result.
 
@@ -60,6 +61,7 @@ class PictureTrack:
         crf: float | None = None,
         preset: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
+        live: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
@@ -75,6 +77,7 @@ class PictureTrack:
             crf=crf,
             preset=preset,
             extra=encoder_options,
+            live=live,
         )
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
@@ -141,7 +144,7 @@ class PictureTrack:
 
     def losses(self) -> list[str]:
         """What clock and tags lose in this container, one line each."""
-        info, kind = self._info, self._output.format.name
+        info, kind = self._info, self._kind
         notices = [f"{thing} of the picture can't be kept" for thing in info.unkept]
         if self._time_base() != info.time_base:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
@@ -210,7 +213,7 @@ class PictureTrack:
         return self._info.time_base if self._keeps_times() else 1 / self._info.rate
 
     def _keeps_times(self) -> bool:
-        return bool(self._output.format.flags & _VARIABLE_RATE)
+        return bool(av.ContainerFormat(self._kind, "w").flags & _VARIABLE_RATE)
 
 
 def _lasting(tags: Mapping[str, str]) -> dict[str, str]:

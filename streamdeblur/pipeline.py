@@ -19,7 +19,6 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, FrameSink, FrameSource
 
 T = TypeVar("T")
-U = TypeVar("U")
 
 _TICK = 0.05  # seconds after which one who waits for a live frame looks at something else
 # Seconds that a live source, or a sink that is closed, is given: they may hang in a driver or on
@@ -34,8 +33,12 @@ class Network(Protocol):
         """Yield as many frames, in the same order, each with its `sharp` set."""
 
 
-class ClosableSink(FrameSink, Protocol):
+class LiveSink(FrameSink, Protocol):
     """A sink that is a context manager, which finishes what it has written."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether those who watched have left, so that the run should end."""
 
     def __enter__(self) -> FrameSink: ...
 
@@ -113,22 +116,28 @@ def run(
             progress.read += 1
             yield frame
 
-    decoding = counted()
-    read = latest(decoding, on_drop=dropped) if source.live else prefetch(decoding)
-    with closing(read) as frames:
-        # What the network's stage waits for its input counts against it, and is taken off again.
-        deblurring = _timed(deblurrer.stream(_timed(frames, busy, "deblur", -1)), busy, "deblur")
-        with closing(_ticking(deblurring) if source.live else prefetch(deblurring)) as sharp:
-            for frame in sharp:
-                if frame is not None:
-                    began = time.perf_counter()
-                    sink.write(frame)
-                    busy["write"] += time.perf_counter() - began
-                    progress.written += 1
-                    progress.pts = frame.pts
+    patience = _PATIENCE if source.live else None
+    read = _Ahead(counted(), _Handover[Frame](*((1, dropped) if source.live else (4,))), patience)
+    # What the network's stage waits for its input counts against it, and is taken off again.
+    deblurring = _timed(deblurrer.stream(_timed(read, busy, "deblur", -1)), busy, "deblur")
+    sharp = _Ahead(deblurring, _Handover[Frame](1 if source.live else 4), patience)
+    try:
+        for frame in sharp.ticking():
+            if frame is not None:
+                began = time.perf_counter()
+                sink.write(frame)
+                busy["write"] += time.perf_counter() - began
+                progress.written += 1
+                progress.pts = frame.pts
                 on_progress(progress)
-                if stopped():
-                    return progress
+            elif source.live:
+                on_progress(progress)
+            if stopped():
+                return progress
+    finally:
+        read.end()  # first, since the network may be waiting for it
+        sharp.close()
+        read.close()
     if not source.live and progress.written != progress.read:
         raise VideoError(
             f"{progress.read} frames were read but {progress.written} written; please report this"
@@ -141,7 +150,8 @@ def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
 
     An error in `items` is raised here. Closing this generator ends the thread and closes `items`.
     """
-    return _threaded(items, handover := _Handover[T](depth), handover)
+    with closing(_Ahead(items, _Handover[T](depth))) as ahead:
+        yield from ahead
 
 
 def latest(
@@ -151,14 +161,17 @@ def latest(
 
     Errors and closing are as for `prefetch`, but a thread that waits in vain is left behind.
     """
-    handover = _Handover[T](1, on_drop)
-    return _threaded(items, handover, handover, patience=_PATIENCE)
+    with closing(_Ahead(items, _Handover[T](1, on_drop), _PATIENCE)) as ahead:
+        yield from ahead
 
 
-def _ticking(items: Iterable[T]) -> Generator[T | None, None, None]:
-    """Iterate over `items` in a thread, one ahead; None whenever none comes for a moment."""
-    handover = _Handover[T](1)
-    return _threaded(items, handover, handover.ticking(), patience=_PATIENCE)
+def promised(call: Callable[[], T]) -> Generator[T | None, None, None]:
+    """Call in a thread; iterating gives None until there is an answer, and then that.
+
+    It never waits. An error of the call is raised here.
+    """
+    with closing(_Ahead((call() for _ in range(1)), _Handover[T](1), 0.0)) as ahead:
+        yield from ahead.ticking(0.0)
 
 
 class Detached:
@@ -171,7 +184,7 @@ class Detached:
     """
 
     def __init__(
-        self, sink: ClosableSink, *, depth: int = 1, idle: Callable[[], None] | None = None
+        self, sink: LiveSink, *, depth: int = 1, idle: Callable[[], None] | None = None
     ) -> None:
         self.sink = sink
         self.dropped = 0
@@ -244,14 +257,6 @@ class Detached:
         self._handover.end()
 
 
-def promised(call: Callable[[], T]) -> Iterator[T | None]:
-    """Call in a thread; iterating gives None until there is an answer, and then that.
-
-    An error of the call is raised here.
-    """
-    return _ticking(call() for _ in range(1))
-
-
 class _Handover(Generic[T]):
     """A queue between two threads that either of them can end.
 
@@ -287,12 +292,12 @@ class _Handover(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return (item for item in self.ticking() if item is not None)
 
-    def ticking(self) -> Iterator[T | None]:
-        """The items as they come; None whenever none came for a moment."""
+    def ticking(self, tick: float = _TICK) -> Iterator[T | None]:
+        """The items as they come; None whenever none came for `tick` seconds."""
         while True:
             with self._changed:
                 if not self._items and not self.ended:
-                    self._changed.wait(_TICK)  # on Windows Ctrl-C does not interrupt a wait
+                    self._changed.wait(tick)  # on Windows Ctrl-C does not interrupt a wait
                 if not self._items and self.ended:
                     break
                 item = self._items.popleft() if self._items else None
@@ -302,33 +307,46 @@ class _Handover(Generic[T]):
             raise self._error
 
 
-def _threaded(
-    items: Iterable[T],
-    handover: _Handover[T],
-    taken: Iterable[U],
-    patience: float | None = None,
-) -> Generator[U, None, None]:
-    """Put `items` into `handover` in a thread and yield what is `taken` from it."""
+class _Ahead(Generic[T]):
+    """Iterates over `items` in a thread, which hands them over.
 
-    def work() -> None:
+    Closing ends the thread and closes `items`. Given `patience`, a thread that does not end within
+    so many seconds, because it hangs in a driver or on the network, is left behind.
+    """
+
+    def __init__(
+        self, items: Iterable[T], handover: _Handover[T], patience: float | None = None
+    ) -> None:
+        self._items, self._handover, self._patience = items, handover, patience
+        self._thread = threading.Thread(target=self._work, name="streamdeblur", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._handover)
+
+    def ticking(self, tick: float = _TICK) -> Iterator[T | None]:
+        """The items as they come; None whenever none came for `tick` seconds."""
+        return self._handover.ticking(tick)
+
+    def end(self) -> None:
+        """No more items are wanted: whoever waits for one is told that there are none."""
+        self._handover.end()
+
+    def close(self) -> None:
+        self.end()
+        self._thread.join(self._patience)
+
+    def _work(self) -> None:
         failure = None
         try:
-            with _closed(iter(items)) as iterator:  # here, in the thread that runs it
+            with _closed(iter(self._items)) as iterator:  # here, in the thread that runs it
                 for item in iterator:
-                    handover.put(item)
-                    if handover.ended:
+                    self._handover.put(item)
+                    if self._handover.ended:
                         break
         except BaseException as error:  # whatever it is, it belongs to the caller
             failure = error
-        handover.end(failure)
-
-    thread = threading.Thread(target=work, name="streamdeblur", daemon=True)
-    thread.start()
-    try:
-        yield from taken
-    finally:
-        handover.end()
-        thread.join(patience)
+        self._handover.end(failure)
 
 
 def _timed(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdeblur.correction import blended
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.frames import Frame, Image
 
@@ -165,18 +166,6 @@ class AdaptiveNetwork:
         return expected < _ROOM * interval
 
 
-def blended(image: Image, sharp: Image, strength: float) -> Image:
-    """The picture between `image` (strength 0) and `sharp` (1)."""
-    if strength >= 1 or sharp is image:
-        return sharp
-    weight = round(256 * strength)
-    change = np.subtract(sharp, image, dtype=np.int32)
-    change *= weight
-    change += 128
-    change >>= 8
-    return (image + change).astype(np.uint8)
-
-
 def sharpened_at_half(network: Deblurrer, image: Image) -> Image:
     """Sharpen at half the width and height, and add what changed to the whole picture.
 
@@ -220,3 +209,9 @@ def _doubled_along(change: NDArray[np.int16], axis: int) -> NDArray[np.int16]:
     np.right_shift(whole + part(0), 2, out=even)
     np.right_shift(whole + part(2), 2, out=odd)
     return result
+
+
+def choices_of(chosen: Deblurrer, fast: Deblurrer | None) -> list[Choice]:
+    """The network asked for, then a faster one if there is, then the last at half resolution."""
+    full = [Choice(chosen)] if fast is None else [Choice(chosen), Choice(fast)]
+    return [*full, Choice(full[-1].network, is_half=True)]

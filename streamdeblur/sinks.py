@@ -75,11 +75,11 @@ class FileSink:
         self._info = info
         original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
         self._part = part_name(self.path)
-        _refuse_paths(self.path, self._part, original, overwrite)
+        refuse_paths(self.path, self._part, original, overwrite)
         part = Part() if copy_from is None else Part.of(copy_from)
         self._packets_written = 0
         self._started = False
-        self._output = _open(self.path, self._part, info, original)
+        self._output = open_output(self.path, self._part, info, original)
         self._picture = PictureTrack(
             self._output,
             info,
@@ -192,8 +192,12 @@ def part_name(path: Path) -> Path:
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
-def _refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool) -> None:
-    """Raise if writing `path` would fail, or harm a file that is there."""
+def refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool) -> None:
+    """Refuse to write where it would fail, or harm a file that is there.
+
+    Raises:
+        VideoError: says which, and what to do.
+    """
     if not path.parent.is_dir():
         raise VideoError(f"can't write {path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
@@ -207,8 +211,12 @@ def _refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool
         raise VideoError(f"can't write {path}: {path.parent} is not yours to write in")
 
 
-def _open(path: Path, part: Path, info: VideoInfo, original: Path | None) -> OutputContainer:
-    """The output container, of which nothing is written yet."""
+def open_output(path: Path, part: Path, info: VideoInfo, original: Path | None) -> OutputContainer:
+    """The container that grows as `part`, of which nothing is written yet.
+
+    Raises:
+        VideoError: no container has the extension of `path`.
+    """
     try:
         output = av.open(str(part.absolute()), "w", container_options=_container_options(info))
     except ValueError as error:

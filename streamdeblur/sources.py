@@ -62,7 +62,7 @@ def open_source(
     )
     if address is None:
         file = FileSource(Path(name), start=start, duration=duration)
-        return RealtimeSource(file) if realtime else file
+        return RealtimeSource(file, name) if realtime else file
     if start is not None or duration is not None:
         raise VideoError(f"{address.shown} has no start or duration: leave those options out")
     return LiveSource(address, retry=retry)
