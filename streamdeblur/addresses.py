@@ -27,8 +27,9 @@ SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt
 # Never `file`: a playlist from the network must not reach into this computer.
 _PROTOCOLS = "http,https,httpproxy,tls,tcp,udp,udplite,rtp,srtp,rtmp,rtmps,rtmpt,srt,crypto,data"
 _HIDDEN = "***"
-# Deciding what a stream is made of may take FFmpeg 5 s, which a picture need not wait for.
-_QUICK = {"fflags": "nobuffer", "analyzeduration": "1000000"}
+# Deciding what a stream is made of may take FFmpeg 5 s, which a picture need not wait for. (With
+# `nobuffer` it would also throw away what it has read by then, the first key frame among it.)
+_QUICK = {"analyzeduration": "500000"}
 _SECOND = 1_000_000  # in the microseconds of FFmpeg's options
 
 

@@ -44,8 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamdeblur",
         usage="streamdeblur INPUT [-o OUTPUT] [OPTIONS]",
-        description="Remove motion blur from a video file, or from a camera or stream while you"
-        " watch.\n"
+        description="Remove motion blur from a video file, or live from a camera or stream.\n"
         "Sound, subtitles, timing, rotation and colours stay as they are.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

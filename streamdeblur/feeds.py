@@ -25,7 +25,7 @@ from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, v
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""
 _OPENING = 10.0  # seconds in which the first picture must come
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 2.0  # seconds between attempts to come back
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0  # seconds between attempts to come back
 _STABLE = 1.0  # seconds after which a connection has proved itself
 _NAP = 0.1  # seconds in which a closed source is noticed
 # Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
@@ -36,7 +36,7 @@ class LiveSource:
     """The frames of a camera, screen or stream as they come; pts in microseconds since the first.
 
     When the stream ends, breaks or gives nothing for a while it is opened again, at once and then
-    with growing pauses of 2 s at most. Time goes on meanwhile: pts have a gap as long as the
+    with growing pauses of 1 s at most. Time goes on meanwhile: pts have a gap as long as the
     outage. Frames may change their size; `info` is that of the first.
 
     Args:

@@ -21,6 +21,7 @@ from streamdeblur.frames import Frame, FrameSink, FrameSource
 T = TypeVar("T")
 
 _TICK = 0.05  # seconds after which one who waits for a live frame looks at something else
+_SINK_TICK = 0.02  # the same for a sink: a window that is pressed two keys in this time hears one
 # Seconds that a live source, or a sink that is closed, is given: they may hang in a driver or on
 # the network, and are left behind then.
 _PATIENCE, _CLOSING = 1.0, 60.0
@@ -245,7 +246,7 @@ class Detached:
     def _work(self) -> None:
         try:
             with self.sink as sink:
-                for frame in self._handover.ticking():
+                for frame in self._handover.ticking(_SINK_TICK):
                     if frame is not None:
                         sink.write(frame)
                         if frame.captured is not None:

@@ -19,8 +19,8 @@ _WINDOW = 2.0  # seconds that are judged together
 _LEAST_FRAMES = 3  # in a window
 _OVERLOAD = 0.97  # share of the time at work from which on frames are being dropped
 _ROOM = 0.8  # share of the limits within which the better choice must be expected to stay
-_CALM_WINDOWS = 3  # before the better choice is tried; twice as many after each failure
-_MOST_CALM_WINDOWS = 150
+_CALM_WINDOWS = 3  # before the better choice is tried; four times as many after each failure
+_MOST_CALM_WINDOWS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class AdaptiveNetwork:
 
     def _step_down(self, cost: float, age: float) -> None:
         if self._calm_needed > _CALM_WINDOWS or self._costs:
-            self._calm_needed = min(2 * self._calm_needed, _MOST_CALM_WINDOWS)
+            self._calm_needed = min(4 * self._calm_needed, _MOST_CALM_WINDOWS)
         self._calm = 0
         self._costs[self._level] = cost
         what = f"{self.choice.name} takes {1000 * cost:.0f} ms a frame"

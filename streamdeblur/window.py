@@ -73,6 +73,8 @@ class Window:
     note: str = ""
     note_until: float = 0.0
     commands: list[str] = field(default_factory=list)
+    is_stale: bool = False
+    """What is on the screen is not what should be."""
 
     def take(self, message: dict[str, Any], stream: BinaryIO) -> None:
         """Read the pictures that belong to a message, and keep what it says."""
@@ -88,15 +90,18 @@ class Window:
             if not self.pictures or pictures[-1].shape != self.pictures[-1].shape:
                 scale = min(1.0, _LARGEST[0] / shape[1], _LARGEST[1] / shape[0])
                 cv2.resizeWindow(self.title, round(shape[1] * scale), round(shape[0] * scale))
+            self.is_stale = True
             self.pictures = pictures  # type: ignore[assignment]  # cvtColor keeps uint8
         self.text = message.get("text", self.text)
         if note := message.get("note"):
             self.note, self.note_until = note, time.monotonic() + _NOTE_SECONDS
+            self.is_stale = True
 
     def draw(self) -> None:
         """Show the pictures with all that lies on them."""
-        if not self.pictures:
+        if not (self.pictures and self.is_stale):
             return
+        self.is_stale = False
         picture = self.pictures[-1].copy()
         height, width, _ = picture.shape
         if self.split and len(self.pictures) == 2:
@@ -117,6 +122,7 @@ class Window:
         """Do what a key stands for, or pass it on."""
         pressed = chr(key & 0xFF).lower()
         command = KEYS.get(_ALSO.get(pressed, pressed), ("", ""))[0]
+        self.is_stale = True
         if command == "compare":
             self.split = not self.split
         elif command == "pause":
@@ -139,6 +145,7 @@ class Window:
 
     def on_mouse(self, event: int, x: int, y: int, flags: int, data: object) -> None:
         """Note where the mouse is; called by OpenCV."""
+        self.is_stale |= self.split and x != self.mouse
         self.mouse = x
 
 
@@ -164,15 +171,15 @@ def show(title: str, messages: BinaryIO, answers: BinaryIO, *, split: bool = Fal
 
 
 def _write(picture: NDArray[Any], lines: list[str]) -> None:
-    """Write lines at the top left, white with a dark rim, in a size that suits the picture."""
+    """Write lines at the top left, white on darkened ground, in a size that suits the picture."""
     scale = max(0.4, picture.shape[0] / 1100)
-    step = round(30 * scale)
-    for number, line in enumerate(lines, 1):
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            thick = max(1, round(thickness * scale * 1.5))
-            where = (round(8 * scale), number * step)
-            font, style = cv2.FONT_HERSHEY_SIMPLEX, cv2.LINE_AA
-            cv2.putText(picture, line, where, font, scale, colour, thick, style)
+    step, margin = round(32 * scale), round(8 * scale)
+    font, style = cv2.FONT_HERSHEY_SIMPLEX, cv2.LINE_AA
+    for number, line in enumerate(lines):
+        (width, _), _ = cv2.getTextSize(line, font, scale, 1)
+        picture[number * step : (number + 1) * step, : width + 2 * margin] //= 3
+        where = (margin, (number + 1) * step - margin)
+        cv2.putText(picture, line, where, font, scale, (255, 255, 255), 1, style)
 
 
 def _visible(title: str) -> bool:
