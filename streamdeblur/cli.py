@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.live import Live
     from streamdeblur.pipeline import Progress
-    from streamdeblur.recording import Recording
-    from streamdeblur.rhythm import AdaptiveNetwork, Choice
     from streamdeblur.sources import FileSource
 
 _SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
@@ -140,122 +138,30 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
 
 
 def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
-    from streamdeblur.live import Live
-    from streamdeblur.pipeline import Progress
-    from streamdeblur.restream import descriptor_for_video
+    from streamdeblur.assembly import assembled
 
-    descriptor = descriptor_for_video() if "-" in options.output else 1
-    network, models = _adaptive(options)
-    with Live(
-        source,
-        network,
-        say=lambda line: _announce(options, line),
-        record=lambda path: _recording(path, source, options),
-        models=models,
-        load=lambda name: _choices(_deblurrer(name, options), options),
-    ) as live:
-        _add_outputs(live, source, descriptor, options)
+    def say(line: str) -> None:
+        _announce(options, line)
+
+    deblurrer = _loaded(options)
+    with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
         signal.signal(signal.SIGINT, _interrupt_once)
-        progress = Progress()
-
-        def show(state: Progress) -> None:
-            nonlocal progress
-            progress = state
-            draw(state)
-
         with _live_display(live, options) as draw, suppress(KeyboardInterrupt):
-            live.run(show)  # Ctrl-C is the normal end
-    lost = f", {live.lost} of them not written" if live.lost else ""
-    _announce(
-        options,
-        f"{progress.written} frames in {progress.seconds:.1f} s ({progress.rate:.1f} frames/s),"
-        f" delay {live.delays}, {progress.dropped} dropped{lost}",
-    )
+            live.run(draw)  # Ctrl-C is the normal end
+    _announce(options, live.summary())
     return 0
-
-
-def _add_outputs(
-    live: Live, source: LiveSource | RealtimeSource, descriptor: int, options: argparse.Namespace
-) -> None:
-    """Everything that `options` ask for; the window first, which shows frames the soonest."""
-    from streamdeblur.preview import PreviewSink
-    from streamdeblur.restream import Restream, is_stream
-    from streamdeblur.virtualcam import VirtualCamera
-
-    encoding = _encoding(options)
-    if options.preview:
-        title = f"streamdeblur: {source.shown}"
-        try:
-            live.show(PreviewSink(title, compare=options.compare))
-        except VideoError as error:
-            if not (options.output or options.virtual_cam):
-                raise
-            _announce(options, str(error))
-    elif not (options.output or options.virtual_cam):
-        raise VideoError("nothing would show the frames: leave out --no-preview, or pass -o FILE")
-    for output in options.output:
-        if is_stream(output):
-            sink = Restream(output, source.info, descriptor=descriptor, **encoding)
-            _announce(options, *sink.notices)
-            live.add(sink)
-        else:
-            recording = _recording(Path(output), source, options)
-            _announce(options, *recording.notices)
-            live.add(recording)
-    if options.virtual_cam:
-        camera = VirtualCamera(source.info)
-        _announce(options, f"other programs see the camera {camera.device}")
-        live.add(camera, newest=True)
-
-
-def _recording(
-    path: Path, source: LiveSource | RealtimeSource, options: argparse.Namespace
-) -> Recording:
-    from streamdeblur.recording import Recording
-
-    return Recording(path, source.info, **_encoding(options))
-
-
-def _encoding(options: argparse.Namespace) -> dict[str, Any]:
-    """What is asked of encoders, by the names that the sinks have for it."""
-    names = ("codec", "crf", "preset", "overwrite", "compare")
-    wishes = {name: getattr(options, name) for name in names}
-    return {**wishes, "encoder_options": dict(options.encoder_option)}
-
-
-def _adaptive(options: argparse.Namespace) -> tuple[AdaptiveNetwork, list[str]]:
-    """The network that keeps up, and the names of the models that there are to choose from."""
-    from streamdeblur.deblurrer import bundled_models
-    from streamdeblur.rhythm import AdaptiveNetwork
-
-    latency = options.max_latency and options.max_latency / 1000
-    choices = _choices(_loaded(options), options)
-    network = AdaptiveNetwork(choices, strength=options.strength, max_latency=latency)
-    return network, list(
-        dict.fromkeys([options.model, *(model.name for model in bundled_models())])
-    )
-
-
-def _choices(deblurrer: Deblurrer, options: argparse.Namespace) -> list[Choice]:
-    """What may stand in for a network that cannot keep up."""
-    from streamdeblur.rhythm import Choice, choices_of
-
-    if options.keep_model:
-        return [Choice(deblurrer)]
-    is_fast = deblurrer.spec.name == "fast"
-    return choices_of(deblurrer, None if is_fast else _deblurrer("fast", options))
 
 
 def _loaded(options: argparse.Namespace) -> Deblurrer:
     """The network, after the line that says what really runs."""
-    deblurrer = _deblurrer(options.model, options)
+    deblurrer = _network(options.model, options)
     running = f"model {deblurrer.spec.name}, {deblurrer.precision}, on {deblurrer.provider}"
     _announce(options, *deblurrer.notices, running)
     return deblurrer
 
 
-def _deblurrer(model: str, options: argparse.Namespace) -> Deblurrer:
+def _network(model: str, options: argparse.Namespace) -> Deblurrer:
     from streamdeblur.deblurrer import Deblurrer
 
     return Deblurrer.load(model, device=options.device, threads=options.threads, gpu=options.gpu)

@@ -60,6 +60,7 @@ class Live:
         self._preview: PreviewSink | None = None
         self._last: Frame | None = None
         self._times = deque[float](maxlen=60)
+        self._progress = Progress()
         self._is_over = False
 
     def show(self, preview: PreviewSink) -> None:
@@ -82,6 +83,7 @@ class Live:
         """
 
         def proceed(progress: Progress) -> None:
+            self._progress = progress
             self._attend(progress)
             on_progress(progress)
 
@@ -130,6 +132,15 @@ class Live:
         if len(self._times) < 2 or self._times[-1] == self._times[0]:
             return 0.0
         return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+    def summary(self) -> str:
+        """How the run went, in one line."""
+        progress = self._progress
+        lost = f", {self.lost} not recorded or sent" if self.lost else ""
+        return (
+            f"{progress.written} frames in {progress.seconds:.1f} s ({progress.rate:.1f} frames/s),"
+            f" delay {self.delays}, {progress.dropped} dropped{lost}"
+        )
 
     def figures(self, progress: Progress) -> str:
         """How the run goes, in one line of ASCII."""

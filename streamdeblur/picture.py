@@ -26,7 +26,7 @@ from streamdeblur.ffmpeg import explained
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
 from streamdeblur.tracks import MATROSKA
 
-_VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
+VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
 
 
@@ -213,7 +213,7 @@ class PictureTrack:
         return self._info.time_base if self._keeps_times() else 1 / self._info.rate
 
     def _keeps_times(self) -> bool:
-        return bool(av.ContainerFormat(self._kind, "w").flags & _VARIABLE_RATE)
+        return bool(av.ContainerFormat(self._kind, "w").flags & VARIABLE_RATE)
 
 
 def _lasting(tags: Mapping[str, str]) -> dict[str, str]:

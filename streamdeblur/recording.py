@@ -13,10 +13,11 @@ from typing import Self
 import av
 from av.error import FFmpegError
 
+from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import translated
 from streamdeblur.fitting import fitted
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.picture import PictureTrack
+from streamdeblur.picture import VARIABLE_RATE, PictureTrack
 from streamdeblur.sinks import open_output, part_name, refuse_paths
 
 # What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
@@ -67,6 +68,11 @@ class Recording:
         refuse_paths(self.path, self.part, None, overwrite)
         with open_output(self.path, part_name(self.path), info, None) as final:
             kind = final.format.name
+            if not final.format.flags & VARIABLE_RATE:
+                raise VideoError(
+                    f"can't record to {path}: {kind} has a constant frame rate, which live sources"
+                    " have not; use .mp4 or .mkv"
+                )
         self._output = av.open(
             str(self.part.absolute()), "w", format="matroska", container_options=_CONTAINER
         )
