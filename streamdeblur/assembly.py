@@ -69,6 +69,7 @@ def assembled(
         if options.preview:
             _show(live, source, options, say)
         for output in options.output:
+            sink: Restream | Recording
             if is_stream(output):
                 sink = Restream(output, source.info, descriptor=descriptor, **_encoding(options))
             else:
