@@ -295,7 +295,7 @@ def test_a_window_lives_while_no_frame_comes(start: Start, display: Display) -> 
     """The preview answers keys while the source is away."""
     with Broadcast(size=(160, 120)) as station:
         process = start(camera=station.url)
-        wait_until(lambda: display.screen()[ROW, 20].max() > 100)
+        wait_for_window(display, 100, (195, 195, 195))
         station.off()
         time.sleep(0.5)
         press(display, "q")
