@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from streamdeblur.frames import Frame, VideoInfo
     from streamdeblur.pipeline import Progress, latest, prefetch, run
     from streamdeblur.preview import PreviewSink
+    from streamdeblur.recording import Recording
+    from streamdeblur.restream import Restream
     from streamdeblur.sinks import FileSink, default_output
     from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
@@ -36,6 +38,8 @@ __all__ = [
     "PreviewSink",
     "Progress",
     "RealtimeSource",
+    "Recording",
+    "Restream",
     "StreamDeblurError",
     "VideoError",
     "VideoInfo",
@@ -52,6 +56,8 @@ _HOMES = {
     "frames": ("Frame", "VideoInfo"),
     "pipeline": ("Progress", "latest", "prefetch", "run"),
     "preview": ("PreviewSink",),
+    "recording": ("Recording",),
+    "restream": ("Restream",),
     "sinks": ("FileSink", "default_output"),
     "feeds": ("LiveSource", "RealtimeSource"),
     "sources": ("FileSource", "open_source"),

@@ -48,6 +48,7 @@ class Broadcast:
 
     def on(self) -> None:
         """Begin to send."""
+        self.returned = time.monotonic()
         self._door = socket.create_server(("127.0.0.1", self.port))
         self._door.settimeout(0.05)
         self._off = threading.Event()
