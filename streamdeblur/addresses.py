@@ -30,6 +30,7 @@ _HIDDEN = "***"
 # Deciding what a stream is made of may take FFmpeg 5 s, which a picture need not wait for. (With
 # `nobuffer` it would also throw away what it has read by then, the first key frame among it.)
 _QUICK = {"analyzeduration": "500000"}
+_HOUR = 3600.0
 _SECOND = 1_000_000  # in the microseconds of FFmpeg's options
 
 
@@ -90,7 +91,7 @@ def live_address(
             raise VideoError("lavfi: needs a filter, for example lavfi:testsrc2=rate=30")
         return Address(shown=name, url=rest, format="lavfi", paced=True, ends=True)
     if name == "-":
-        return Address(shown="standard input", url="pipe:0", paced=True, ends=True)
+        return Address(shown="standard input", url="pipe:0", paced=True, ends=True, patience=_HOUR)
     if rest.startswith("//"):
         return _stream(name, kind.lower(), transport)
     return None

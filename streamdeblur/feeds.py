@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
-from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
@@ -17,19 +16,20 @@ from av.error import EOFError as EndOfStream
 from av.error import ExitError, FFmpegError
 
 from streamdeblur.addresses import Address
+from streamdeblur.clocks import Clock, Pace, moment_of
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import close_reader, explained, reason
 from streamdeblur.frames import Frame, FrameSource, rgb_view
 from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, video_info
+from streamdeblur.pipeline import watched
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""
 _OPENING = 10.0  # seconds in which the first picture must come
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0  # seconds between attempts to come back
 _STABLE = 1.0  # seconds after which a connection has proved itself
+_GRACE = 1.0  # seconds that FFmpeg has to notice by itself that nothing comes
 _NAP = 0.1  # seconds in which a closed source is noticed
-# Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
-_LEAP = Fraction(2)
 
 
 class LiveSource:
@@ -90,13 +90,11 @@ class LiveSource:
         self.close()
 
     def _all_frames(self) -> Generator[Frame, None, None]:
-        clock, wait = _Clock(), 0.0
+        clock, wait = Clock(), 0.0
         try:
             while not self._closed:
                 opened = time.monotonic()
-                for picture, captured in self._connection:
-                    if self._closed:
-                        return
+                for picture, captured in self._pictures():
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
                     self.frames_read += 1
@@ -107,12 +105,23 @@ class LiveSource:
                 wait = self._come_back(0.0 if is_stable else _longer(wait))
                 clock.restart()
         finally:
-            self._connection.close()
+            self._closed = True
+
+    def _pictures(self) -> Iterator[tuple[av.VideoFrame, float]]:
+        """The connection's pictures, until it breaks or hangs or the source is closed."""
+        patience = self._address.patience + _GRACE
+        with closing(watched(self._connection, patience)) as pictures, suppress(TimeoutError):
+            for item in pictures:
+                if self._closed:
+                    return
+                if item is not None:
+                    yield item
+            return
+        self._connection.failure = f"nothing came for {patience:g} s"  # not even an error
 
     def _come_back(self, wait: float) -> float:
         """Open the source again after a pause of `wait` seconds, or of what it has grown to."""
         shown, failure = self._address.shown, self._connection.failure or "it ended"
-        self._connection.close()
         lost = time.monotonic()
         self.messages.append(f"{shown} was lost ({failure}): trying to get it back")
         while not self._closed:
@@ -153,7 +162,7 @@ class RealtimeSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield each frame when it is due."""
-        pace = _Pace(leaps=False)
+        pace = Pace(leaps=False)
         for frame in self._source:
             frame.captured = pace.wait_for(frame.pts * self.info.time_base)
             yield frame
@@ -228,14 +237,17 @@ class _Connection:
         return self._has_end
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Yield pictures, each with the moment its data came, in monotonic seconds."""
-        pace = _Pace() if self._address.paced or self._has_end else None
-        while self._first is not None:
-            picture, captured = self._first
-            if pace is not None:
-                captured = pace.wait_for(_moment(picture, captured))
-            yield picture, captured
-            self._first = next(self._pictures, None)
+        """Yield pictures, each with the moment its data came, in monotonic seconds; then close."""
+        pace = Pace() if self._address.paced or self._has_end else None
+        try:
+            while self._first is not None:
+                picture, captured = self._first
+                if pace is not None:
+                    captured = pace.wait_for(moment_of(picture, captured))
+                yield picture, captured
+                self._first = next(self._pictures, None)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Let go of the source. Harmless when repeated."""
@@ -266,61 +278,5 @@ class _Connection:
             self.failure = self._address.hide(reason(error))
 
 
-class _Clock:
-    """Timestamps in microseconds since the first picture, whatever streams say or do.
-
-    Within a stream they are its own. Where one begins, or leaps, the clock on the wall counts.
-    """
-
-    def __init__(self) -> None:
-        self._begin: float | None = None
-        self._offset: Fraction | None = None
-        self._moment, self._captured, self._last = Fraction(0), 0.0, -1
-
-    def restart(self) -> None:
-        """The next picture comes from a new stream."""
-        self._offset = None
-
-    def tick(self, picture: av.VideoFrame, captured: float) -> int:
-        """The timestamp of the next picture, later than the last."""
-        if self._begin is None:
-            self._begin = captured
-        moment = _moment(picture, captured)
-        step, passed = moment - self._moment, Fraction(captured - self._captured)
-        if self._offset is None or not -_LEAP < step < passed + _LEAP:
-            self._offset = Fraction(captured - self._begin) - moment
-        self._moment, self._captured = moment, captured
-        self._last = max(round((moment + self._offset) / MICROSECOND), self._last + 1)
-        return self._last
-
-
-class _Pace:
-    """Holds pictures back until they are due; what is late is let through at once.
-
-    With `leaps`, what is out of step by more than 2 s begins anew: so play streams with gaps.
-    """
-
-    def __init__(self, *, leaps: bool = True) -> None:
-        self._leaps = leaps
-        self._zero: float | None = None
-
-    def wait_for(self, moment: Fraction) -> float:
-        """Sleep until `moment`, in seconds of the picture's clock; when it was, in monotonic."""
-        now = time.monotonic()
-        if self._zero is None or (self._leaps and abs(self._zero + float(moment) - now) > _LEAP):
-            self._zero = now - float(moment)
-        due = self._zero + float(moment)
-        if due > now:
-            time.sleep(due - now)
-        return due
-
-
 def _longer(wait: float) -> float:
     return min(max(2 * wait, _FIRST_WAIT), _LONGEST_WAIT)
-
-
-def _moment(picture: av.VideoFrame, captured: float) -> Fraction:
-    """When a picture was taken, in seconds of the stream's clock, or else of ours."""
-    if picture.pts is None or not picture.time_base:
-        return Fraction(captured)
-    return picture.pts * picture.time_base

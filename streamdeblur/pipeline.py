@@ -166,6 +166,22 @@ def latest(
         yield from ahead
 
 
+def watched(items: Iterable[T], patience: float) -> Generator[T | None, None, None]:
+    """Iterate over `items` in a thread; None whenever none came for a moment.
+
+    Raises:
+        TimeoutError: none came for `patience` seconds. If the thread hangs it is left behind.
+    """
+    with closing(_Ahead(items, _Handover[T](1), _PATIENCE)) as ahead:
+        last = time.monotonic()
+        for item in ahead.ticking():
+            if item is not None:
+                last = time.monotonic()
+            elif time.monotonic() - last > patience:
+                raise TimeoutError(f"nothing came for {patience:g} s")
+            yield item
+
+
 def promised(call: Callable[[], T]) -> Generator[T | None, None, None]:
     """Call in a thread; iterating gives None until there is an answer, and then that.
 

@@ -68,33 +68,35 @@ class Broadcast:
         self.off()
 
     def _serve(self, off: threading.Event) -> None:
+        sending = []
         while not off.is_set():
             with suppress(TimeoutError):
                 line, _ = self._door.accept()
                 self.listeners += 1
-                with line, suppress(OSError):
-                    self._send(line, off)
+                sending.append(
+                    threading.Thread(target=self._send, args=(line, self.listeners, off))
+                )
+                sending[-1].start()
+        for thread in sending:
+            thread.join()
 
-    def _send(self, line: socket.socket, off: threading.Event) -> None:
+    def _send(self, line: socket.socket, listener: int, off: threading.Event) -> None:
+        with line, suppress(OSError):
+            self._play(line, listener, off)
+
+    def _play(self, line: socket.socket, listener: int, off: threading.Event) -> None:
         if self.http:
             line.recv(4096)
             line.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
         began = time.monotonic()
         for number, chunk in enumerate(transport_stream(self.size)):
-            if number == self.frozen_after and self.listeners == 1:
-                self._stay_silent(line, off)
+            if number == self.frozen_after and listener == 1:
+                off.wait()
                 return
             line.sendall(chunk)
             left = began + number / RATE / self.speed - time.monotonic()
             if off.wait(max(0.0, left)):
                 return
-
-    def _stay_silent(self, line: socket.socket, off: threading.Event) -> None:
-        line.settimeout(0.05)
-        while not off.is_set():
-            with suppress(TimeoutError):
-                if not line.recv(1):  # the listener has had enough
-                    return
 
 
 @cache

@@ -12,10 +12,13 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
+from streamdeblur import feeds
 from streamdeblur.addresses import live_address
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import LiveSource, RealtimeSource
@@ -129,6 +132,21 @@ def test_a_stream_that_freezes_counts_as_lost() -> None:
         while source.connections == 1:
             next(frames)
         assert "nothing came for 0.5 s" in source.messages[0]
+
+
+def test_a_driver_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = av.open
+
+    def open_without_limit(*args: Any, timeout: object, **options: Any) -> Any:
+        return opened(*args, **options)  # reads as a camera's driver does: for ever
+
+    monkeypatch.setattr(feeds, "_GRACE", 0.1)
+    monkeypatch.setattr(av, "open", open_without_limit)
+    with Broadcast(frozen_after=40) as station, live(station.url, patience=0.5) as source:
+        frames = iter(source)
+        while source.connections == 1:
+            next(frames)
+        assert "nothing came for 0.6 s" in source.messages[0]
 
 
 def test_a_crawling_stream_is_neither_lost_nor_hurried() -> None:
