@@ -210,6 +210,15 @@ def test_a_pipe_is_a_source_too(start: Start, options: list[str]) -> None:
     assert levels("a.mkv")
 
 
+def test_the_example_of_the_readme_runs() -> None:
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    example = readme.split("```python\n")[1].split("```")[0]
+    shown: list[np.ndarray] = []
+    names = {"image": np.zeros((48, 64, 3), np.uint8), "show": shown.append}
+    exec(example.replace("rtsp://10.0.0.7/stream", f"{CAMERA}:duration=0.2"), names)
+    assert [image.shape for image in shown] == [(48, 64, 3)] * 5
+
+
 def test_the_cameras_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     from streamdeblur import cameras
 

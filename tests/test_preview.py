@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from streamdeblur.errors import VideoError
 from streamdeblur.preview import PreviewSink
+from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 from tests.tiny_onnx import invert
 
@@ -289,6 +290,15 @@ def test_a_window_that_goes_away_ends_the_command(start: Start, display: Display
     display.xdotool("search", "--sync", "--name", "streamdeblur", "windowkill")
     process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def test_a_screen_is_a_source(start: Start, display: Display) -> None:
+    start()
+    wait_for_window(display, 32, CYAN)
+    with open_source(f"screen:{display.name}", size="160x120", rate="10") as source:
+        image = next(iter(source)).image
+    assert image.shape == (120, 160, 3)
+    assert np.abs(image[ROW, 32].astype(int) - CYAN).max() <= 3
 
 
 def test_a_window_lives_while_no_frame_comes(start: Start, display: Display) -> None:
