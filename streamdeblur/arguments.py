@@ -16,7 +16,7 @@ examples:
   streamdeblur holiday.mp4 --start 1:30 --duration 10 --compare
                                        ten seconds, before and after together
   streamdeblur holiday.mp4 --model my.onnx --device cuda
-  streamdeblur 0                       shows the first camera deblurred; q quits, h helps
+  streamdeblur 0                       shows the first camera; q quits, h helps
   streamdeblur rtsp://10.0.0.7/stream -o sharp.mp4
                                        shows a network camera and records it
   streamdeblur 0 --virtual-cam --no-preview

@@ -11,6 +11,7 @@ from streamdeblur.headers import MICROSECOND
 
 # Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
 _LEAP = Fraction(2)
+_STEP = 1000  # microseconds
 
 
 class Clock:
@@ -22,22 +23,27 @@ class Clock:
     def __init__(self) -> None:
         self._begin: float | None = None
         self._offset: Fraction | None = None
-        self.moment_of, self._captured, self._last = Fraction(0), 0.0, -1
+        self.moment_of, self._captured, self._last = Fraction(0), 0.0, -_STEP
 
     def restart(self) -> None:
         """The next picture comes from a new stream."""
         self._offset = None
 
     def tick(self, picture: av.VideoFrame, captured: float) -> int:
-        """The timestamp of the next picture, later than the last."""
+        """The timestamp of the next picture, a millisecond or more after the last.
+
+        Streams that break off end in pictures without a time of their own, and Matroska and others
+        count in milliseconds: less would be the same moment to them.
+        """
         if self._begin is None:
             self._begin = captured
         moment = moment_of(picture, captured)
         step, passed = moment - self.moment_of, Fraction(captured - self._captured)
         if self._offset is None or not -_LEAP < step < passed + _LEAP:
-            self._offset = Fraction(captured - self._begin) - moment
+            begin = max(Fraction(captured - self._begin), (self._last + _STEP) * MICROSECOND)
+            self._offset = begin - moment
         self.moment_of, self._captured = moment, captured
-        self._last = max(round((moment + self._offset) / MICROSECOND), self._last + 1)
+        self._last = max(round((moment + self._offset) / MICROSECOND), self._last + _STEP)
         return self._last
 
 

@@ -117,11 +117,12 @@ def run(
             progress.read += 1
             yield frame
 
-    patience = _PATIENCE if source.live else None
-    read = _Ahead(counted(), _Handover[Frame](*((1, dropped) if source.live else (4,))), patience)
+    depth = 1 if source.live else 4
+    first = _Handover[Frame](depth, dropped if source.live else None)
+    read = _Ahead(counted(), first, _PATIENCE if source.live else None)
     # What the network's stage waits for its input counts against it, and is taken off again.
     deblurring = _timed(deblurrer.stream(_timed(read, busy, "deblur", -1)), busy, "deblur")
-    sharp = _Ahead(deblurring, _Handover[Frame](1 if source.live else 4), patience)
+    sharp = _Ahead(deblurring, _Handover[Frame](depth))
     try:
         for frame in sharp.ticking():
             if frame is not None:

@@ -34,9 +34,10 @@ class VirtualCamera:
                 width=info.width, height=info.height, fps=float(info.rate)
             )
         except RuntimeError as error:
+            why = " ".join(str(error).split()).rstrip(".")
             raise VideoError(
-                f"there is no virtual camera: {' '.join(str(error).split())}; on Linux, "
-                "modprobe v4l2loopback; on Windows and macOS, install OBS"
+                f"there is no virtual camera: {why}; on Linux, modprobe v4l2loopback; on Windows"
+                " and macOS, install OBS"
             ) from error
         self.device = str(self._camera.device)
         """What other programs find it by."""

@@ -17,7 +17,8 @@ that is shown for a while. The answer comes when the window has been drawn:
 
 `commands` are what the person asked for since the last answer (see `KEYS`), `wants` how many
 pictures the next message should have. What concerns nothing but the window it does by itself:
-overlay, split, pause, full screen, help. The program ends when the person quits or stdin ends.
+overlay, pause, full screen, help, and the split, with which it begins if `--split` follows the
+title. The program ends when the person quits or stdin ends.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ class Broadcast:
 
     Args:
         size: width and height in pixels.
+        then: width and height from the 60th picture on, over the same connection.
         speed: 0.5 sends half as many pictures a second as their timestamps say.
         http: answer like a web server.
         frozen_after: pictures after which the first listener is sent nothing more, over an open
@@ -32,11 +33,13 @@ class Broadcast:
         self,
         *,
         size: tuple[int, int] = (64, 48),
+        then: tuple[int, int] | None = None,
         speed: float = 1.0,
         http: bool = False,
         frozen_after: int | None = None,
     ) -> None:
-        self.size, self.speed, self.http, self.frozen_after = size, speed, http, frozen_after
+        self.size, self.then, self.speed, self.http = size, then, speed, http
+        self.frozen_after = frozen_after
         self.listeners = 0
         with socket.create_server(("127.0.0.1", 0)) as door:
             self.port: int = door.getsockname()[1]
@@ -89,7 +92,10 @@ class Broadcast:
             line.recv(4096)
             line.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
         began = time.monotonic()
-        for number, chunk in enumerate(transport_stream(self.size)):
+        pieces = transport_stream(self.size)
+        if self.then:
+            pieces = pieces[:60] + transport_stream(self.then)
+        for number, chunk in enumerate(pieces):
             if number == self.frozen_after and listener == 1:
                 off.wait()
                 return

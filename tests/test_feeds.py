@@ -172,6 +172,15 @@ def test_a_stream_may_come_back_in_another_size() -> None:
         assert (source.info.width, source.info.height) == (64, 48)
 
 
+def test_a_stream_may_change_its_size_as_it_goes() -> None:
+    with Broadcast(then=(96, 80)) as station, live(station.url) as source:
+        frames = list(islice(source, 70))
+        assert not source.messages
+    shapes = [frame.image.shape for frame in frames]
+    assert (shapes[0], shapes[-1]) == ((48, 64, 3), (80, 96, 3))
+    assert pts_of(frames) == sorted(set(pts_of(frames)))
+
+
 def test_closing_ends_the_search_for_a_lost_stream() -> None:
     with Broadcast() as station:
         source = live(station.url)
