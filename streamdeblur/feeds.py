@@ -53,6 +53,8 @@ class LiveSource:
         self._address, self._retry = address, retry
         self.messages: deque[str] = deque()
         """What happened to the source, one line each: to be taken from the left."""
+        self.away = ""
+        """Words for it while the source is lost; empty while it is there."""
         self.shown = address.shown
         """Its name for messages."""
         self.frames_read = 0
@@ -123,7 +125,8 @@ class LiveSource:
         """Open the source again after a pause of `wait` seconds, or of what it has grown to."""
         shown, failure = self._address.shown, self._connection.failure or "it ended"
         lost = time.monotonic()
-        self.messages.append(f"{shown} was lost ({failure}): trying to get it back")
+        self.away = f"{shown} was lost ({failure}): trying to get it back"
+        self.messages.append(self.away)
         while not self._closed:
             self._sleep(wait)
             try:
@@ -132,6 +135,7 @@ class LiveSource:
                 failure = str(error)
             else:
                 self.connections += 1
+                self.away = ""
                 self.messages.append(f"{shown} is back after {time.monotonic() - lost:.1f} s")
                 return wait
             if time.monotonic() - lost >= self._retry:
@@ -159,6 +163,7 @@ class RealtimeSource:
         self.info = source.info
         self.messages: deque[str] = deque()
         """Empty: a file is not lost."""
+        self.away = ""
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield each frame when it is due."""

@@ -163,14 +163,24 @@ class Live:
         for messages in (self._source.messages, self._network.messages):
             while messages:
                 self._note(messages.popleft(), aloud=True)
-        if choices := next(self._loading, None):
-            self._network.use(choices)
-            self._note(f"model {choices[0].name}", aloud=True)
+        self._take_loaded()
         if self._preview is not None:
-            self._preview.text = [self.figures(progress), self._running()]
+            away = [self._source.away] if self._source.away else []
+            self._preview.text = [self.figures(progress), self._running(), *away]
             while self._preview.commands:
                 self._try(self._preview.commands.popleft())
         self._is_over |= any(output.sink.closed for output in self._outputs)
+
+    def _take_loaded(self) -> None:
+        """Change to a model that was asked for, as soon as it is there."""
+        try:
+            choices = next(self._loading, None)
+        except StreamDeblurError as error:
+            self._note(str(error), aloud=True)
+            return
+        if choices:
+            self._network.use(choices)
+            self._note(f"model {choices[0].name}", aloud=True)
 
     def _try(self, command: str) -> None:
         """Obey; what cannot be done is said, and ends nothing."""

@@ -138,16 +138,15 @@ class AdaptiveNetwork:
             self._calm_needed = min(4 * self._calm_needed, _MOST_CALM_WINDOWS)
         self._calm = 0
         self._costs[self._level] = cost
-        what = f"{self.choice.name} takes {1000 * cost:.0f} ms a frame"
+        what = f"{self.choice.name} takes {1000 * cost:.0f} ms a frame and can't keep up"
+        if self._max_latency is not None and age > self._max_latency:
+            what = f"{self.choice.name} leads to a delay of {1000 * age:.0f} ms"
         if self._level + 1 < len(self._choices):
             self._enter(self._level + 1)
-            self.messages.append(f"{what} and can't keep up: going on with {self.choice.name}")
+            self.messages.append(f"{what}: going on with {self.choice.name}")
         elif not self._told_of_limit:
             self._told_of_limit = True
-            why = "frames are left out"
-            if self._max_latency is not None and age > self._max_latency:
-                why = f"the delay exceeds {1000 * self._max_latency:.0f} ms"
-            self.messages.append(f"{what} and there is nothing quicker: {why}")
+            self.messages.append(f"{what}, and there is nothing quicker")
 
     def _step_up(self) -> None:
         self._calm = 0

@@ -93,7 +93,9 @@ class Window:
                 cv2.resizeWindow(self.title, round(shape[1] * scale), round(shape[0] * scale))
             self.is_stale = True
             self.pictures = pictures  # type: ignore[assignment]  # cvtColor keeps uint8
-        self.text = message.get("text", self.text)
+        text = message.get("text", self.text)
+        self.is_stale |= text != self.text
+        self.text = text
         if note := message.get("note"):
             self.note, self.note_until = note, time.monotonic() + _NOTE_SECONDS
             self.is_stale = True

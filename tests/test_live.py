@@ -20,9 +20,15 @@ import pytest
 
 from streamdeblur import pipeline
 from streamdeblur.cli import main
-from streamdeblur.errors import VideoError
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.errors import ModelError, VideoError
+from streamdeblur.feeds import LiveSource
 from streamdeblur.frames import Frame
+from streamdeblur.live import Live
 from streamdeblur.pipeline import Detached, promised
+from streamdeblur.recording import Recording
+from streamdeblur.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import invert
@@ -232,6 +238,30 @@ def test_the_cameras_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: Capture)
     output, errors = capfd.readouterr()
     assert output == ""
     assert "no camera was found" in errors
+
+
+def test_a_model_that_cannot_be_loaded_ends_nothing(options: list[str]) -> None:
+    network = Deblurrer.load(options[1], device="cpu")
+
+    def fail(name: str) -> list[Choice]:
+        raise ModelError(f"{name} is damaged")
+
+    said: list[str] = []
+    with open_source(CAMERA) as source:
+        assert isinstance(source, LiveSource)
+        live = Live(
+            source,
+            AdaptiveNetwork([Choice(network)]),
+            say=said.append,
+            record=lambda path: Recording(path, source.info),
+            models=["this", "other"],
+            load=fail,
+        )
+        with live:
+            live.add(Sink())
+            live.obey("model")
+            live.run(lambda progress: live.obey("quit") if said else None)
+    assert said == ["other is damaged"]
 
 
 class Sink:

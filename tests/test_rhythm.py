@@ -101,7 +101,7 @@ def test_one_that_cannot_steps_down_as_far_as_it_must(world: World) -> None:
 def test_what_is_too_slow_for_everything_says_so_once(world: World) -> None:
     network = AdaptiveNetwork([Choice(world.network("big", 0.3))])
     assert run(network, world.frames(100)) == [
-        "big takes 300 ms a frame and there is nothing quicker: frames are left out"
+        "big takes 300 ms a frame and can't keep up, and there is nothing quicker"
     ]
 
 
@@ -125,7 +125,7 @@ def test_a_delay_beyond_the_limit_steps_down_too(world: World) -> None:
     network = AdaptiveNetwork(choices, max_latency=0.1)
     assert run(network, world.frames(200, waited=0.02)) == []
     said = run(network, world.frames(200, waited=0.08))
-    assert said[0] == "big takes 30 ms a frame and can't keep up: going on with fast"
+    assert said[0] == "big leads to a delay of 110 ms: going on with fast"
 
 
 def test_other_choices_are_taken_from_the_next_frame_on(world: World) -> None:
