@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
@@ -77,6 +77,8 @@ def described(container: InputContainer) -> str:
 
 def reason(error: Exception) -> str:
     """Why a call into PyAV failed, in a few words on one line."""
+    if isinstance(error, ExitError):  # PyAV's way to end what takes too long
+        return "no answer in time"
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split())
 

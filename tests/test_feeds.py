@@ -204,6 +204,15 @@ def test_a_port_without_a_stream_is_refused() -> None:
             live(f"tcp://127.0.0.1:{door.getsockname()[1]}")
 
 
+def test_one_who_answers_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "_OPENING", 0.3)
+    with (
+        closing(socket.create_server(("127.0.0.1", 0))) as door,
+        pytest.raises(VideoError, match="no answer in time"),
+    ):
+        live(f"tcp://127.0.0.1:{door.getsockname()[1]}")
+
+
 def test_hls_is_played_at_its_own_pace(tmp_path: Path) -> None:
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
