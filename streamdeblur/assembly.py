@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamdeblur.deblurrer import Deblurrer, bundled_models
+from streamdeblur.deblurrer import Deblurrer, bundled_names
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.live import Live
@@ -63,7 +63,7 @@ def assembled(
         network,
         say=say,
         record=record,
-        models=list(dict.fromkeys([options.model, *(each.name for each in bundled_models())])),
+        models=list(dict.fromkeys([options.model, *bundled_names()])),
         load=lambda name: choices(load(name)),
     ) as live:
         if options.preview:

@@ -46,6 +46,11 @@ class BundledModel:
     spec: ModelSpec
 
 
+def bundled_names() -> list[str]:
+    """Names of the models that come with the program; unlike `bundled_models`, reads no file."""
+    return list(_bundled_files())
+
+
 def bundled_models() -> tuple[BundledModel, ...]:
     """Every model that comes with the program, by name.
 

@@ -125,8 +125,8 @@ class LiveSource:
         """Open the source again after a pause of `wait` seconds, or of what it has grown to."""
         shown, failure = self._address.shown, self._connection.failure or "it ended"
         lost = time.monotonic()
-        self.away = f"{shown} was lost ({failure}): trying to get it back"
-        self.messages.append(self.away)
+        self.away = f"lost: {failure}"
+        self.messages.append(f"{shown} was lost ({failure}): trying to get it back")
         while not self._closed:
             self._sleep(wait)
             try:

@@ -23,6 +23,7 @@ from streamdeblur.rhythm import AdaptiveNetwork, Choice
 
 _STEP = 0.1  # of strength, for one key press
 _TICKS = Fraction(1, 1000)  # encoders need some, even for a single picture
+_REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for
 _WAITING = 8  # frames that a slow output may be behind before it loses some
 
 
@@ -70,8 +71,10 @@ class Live:
 
     def add(self, sink: LiveSink, *, newest: bool = False) -> None:
         """Give the frames to a sink; to one that cannot keep up, the newest alone if asked."""
-        self._outputs.append(Detached(sink, depth=1 if newest else _WAITING))
-        if isinstance(sink, Recording):
+        is_recording = isinstance(sink, Recording)
+        depth, patience = 1 if newest else _WAITING, _REPACKING if is_recording else 5.0
+        self._outputs.append(Detached(sink, depth=depth, patience=patience))
+        if is_recording:
             self._recording = self._outputs[-1]
 
     def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> Progress:

@@ -22,9 +22,8 @@ T = TypeVar("T")
 
 _TICK = 0.05  # seconds after which one who waits for a live frame looks at something else
 _SINK_TICK = 0.02  # the same for a sink: a window that is pressed two keys in this time hears one
-# Seconds that a live source, or a sink that is closed, is given: they may hang in a driver or on
-# the network, and are left behind then.
-_PATIENCE, _CLOSING = 1.0, 60.0
+# Seconds that a live source is given to end: it may hang in a driver, and is left behind then.
+_PATIENCE = 1.0
 
 
 class Network(Protocol):
@@ -199,17 +198,23 @@ class Detached:
         sink: an open sink, from now on used by that thread alone, which closes it in the end.
         depth: frames that may wait for it; when there are more, the oldest is dropped.
         idle: called whenever no frame came for a moment.
+        patience: seconds that it is given to close; if it hangs, it is left behind then.
     """
 
     def __init__(
-        self, sink: LiveSink, *, depth: int = 1, idle: Callable[[], None] | None = None
+        self,
+        sink: LiveSink,
+        *,
+        depth: int = 1,
+        idle: Callable[[], None] | None = None,
+        patience: float = 5.0,
     ) -> None:
         self.sink = sink
         self.dropped = 0
         """Frames that came while the sink was busy with others."""
         self.delays = Delays()
         """From each frame's capture until the sink had taken it."""
-        self._idle = idle
+        self._idle, self._patience = idle, patience
         self._handover = _Handover[Frame](depth, self._drop)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="streamdeblur", daemon=True)
@@ -241,10 +246,10 @@ class Detached:
             Exception: what the sink raised; VideoError if it hangs.
         """
         self.finish()
-        self._thread.join(_CLOSING)
+        self._thread.join(self._patience)
         self._complain()
         if self._thread.is_alive():
-            raise VideoError(f"an output hangs and was left behind after {_CLOSING:g} s")
+            raise VideoError(f"an output hangs and was left behind after {self._patience:g} s")
 
     def __enter__(self) -> Detached:
         return self

@@ -18,7 +18,6 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import pipeline
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
@@ -321,10 +320,9 @@ def test_the_error_of_a_detached_sink_reaches_who_writes() -> None:
     assert detached.sink.left  # type: ignore[attr-defined]
 
 
-def test_a_sink_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_CLOSING", 0.1)
+def test_a_sink_that_hangs_is_left_behind() -> None:
     gate = threading.Event()
-    detached = Detached(Sink(gate=gate))
+    detached = Detached(Sink(gate=gate), patience=0.1)
     detached.write(frame(0))
     with pytest.raises(VideoError, match="hangs"):
         detached.close()
