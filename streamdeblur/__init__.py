@@ -17,23 +17,29 @@ from streamdeblur.errors import ModelError, StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer, bundled_models
+    from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
     from streamdeblur.pipeline import Progress, latest, prefetch, run
     from streamdeblur.preview import PreviewSink
+    from streamdeblur.recording import Recording
+    from streamdeblur.restream import Restream
     from streamdeblur.sinks import FileSink, default_output
-    from streamdeblur.sources import CameraSource, FileSource, open_source
+    from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
 
 __all__ = [
-    "CameraSource",
     "Deblurrer",
     "FileSink",
     "FileSource",
     "Frame",
+    "LiveSource",
     "ModelError",
     "ModelSpec",
     "PreviewSink",
     "Progress",
+    "RealtimeSource",
+    "Recording",
+    "Restream",
     "StreamDeblurError",
     "VideoError",
     "VideoInfo",
@@ -50,8 +56,11 @@ _HOMES = {
     "frames": ("Frame", "VideoInfo"),
     "pipeline": ("Progress", "latest", "prefetch", "run"),
     "preview": ("PreviewSink",),
+    "recording": ("Recording",),
+    "restream": ("Restream",),
     "sinks": ("FileSink", "default_output"),
-    "sources": ("CameraSource", "FileSource", "open_source"),
+    "feeds": ("LiveSource", "RealtimeSource"),
+    "sources": ("FileSource", "open_source"),
     "spec": ("ModelSpec",),
 }
 

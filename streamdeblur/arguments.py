@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 _EXAMPLES = """\
@@ -17,7 +16,11 @@ examples:
   streamdeblur holiday.mp4 --start 1:30 --duration 10 --compare
                                        ten seconds, before and after together
   streamdeblur holiday.mp4 --model my.onnx --device cuda
-  streamdeblur 0                       shows the first camera deblurred; q quits
+  streamdeblur 0                       shows the first camera; q quits, h helps
+  streamdeblur rtsp://10.0.0.7/stream -o sharp.mp4
+                                       shows a network camera and records it
+  streamdeblur 0 --virtual-cam --no-preview
+                                       a sharp camera for video calls
 
 exit codes:
   0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
@@ -33,7 +36,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.input is None and options.question is None:
-        parser.error("name a video file or a camera; --help says more")
+        parser.error("name a video file, a camera or a stream; --help says more")
     return options
 
 
@@ -41,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamdeblur",
         usage="streamdeblur INPUT [-o OUTPUT] [OPTIONS]",
-        description="Remove motion blur from a video file, or from a camera while you watch.\n"
+        description="Remove motion blur from a video file, or live from a camera or stream.\n"
         "Sound, subtitles, timing, rotation and colours stay as they are.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,9 +55,18 @@ def _parser() -> argparse.ArgumentParser:
         "input",
         metavar="INPUT",
         nargs="?",
-        help="a video file, or a camera: its number (0) or device",
+        help="a video file; a camera, by number (0), device or camera:NAME; a screen (screen:); a "
+        "stream (rtsp://, rtmp://, http://, udp://...); - for standard input",
     )
-    add("-o", "--output", type=Path, metavar="OUTPUT", help="default: INPUT.deblurred.EXT")
+    add(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="OUTPUT",
+        help="default: INPUT.deblurred.EXT for a file, none for what is live; that may have "
+        "several: files, rtsp://, rtmp://, udp://, NAME.m3u8, - for standard output",
+    )
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
     question: dict[str, Any] = {"action": "store_const", "dest": "question"}
     add("--version", **question, const="version", help="show the program's version and exit")
@@ -89,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", type=_moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
     add("--duration", type=_duration, metavar="T", help="stop after T, written in the same way")
 
+    _add_live_options(parser)
     add = parser.add_argument_group("encoding of the output").add_argument
     add("--codec", metavar="NAME", help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder; "
         "default: as the input")  # fmt: skip
@@ -107,6 +120,43 @@ def _parser() -> argparse.ArgumentParser:
     talk.add_argument("--quiet", action="store_true", help="say nothing but errors")
     talk.add_argument("--verbose", action="store_true", help="say more of what is done")
     return parser
+
+
+def _add_live_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("cameras, screens and streams").add_argument
+    add("--list-cameras", action="store_const", dest="question", const="cameras",
+        help="show the cameras of this computer and exit")  # fmt: skip
+    add("--camera-size", type=_size, metavar="WxH", help="picture to ask for: 1280x720")
+    add("--camera-rate", type=_rate, metavar="N", help="frames a second to ask for")
+    add("--camera-format", metavar="NAME", help="layout or codec to ask for: yuyv422, mjpeg")
+    add("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="default: %(default)s")
+    add("--retry", type=_seconds, default=30.0, metavar="SECONDS",
+        help="how long to look for a source that was lost (default: %(default)g)")  # fmt: skip
+    add("--realtime", action="store_true", help="play a file at its own pace, like a camera")
+    add("--max-latency", type=_whole(1), metavar="MS",
+        help="step down when the delay exceeds this; default: when frames are dropped")  # fmt: skip
+    add("--keep-model", action="store_true", help="never step down to a faster choice")
+    add("--no-preview", dest="preview", action="store_false", help="show no window")
+    add("--virtual-cam", action="store_true", help="be a camera for other programs")
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1280x720")
+    return text
+
+
+def _rate(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+|/\d+)?", text, re.ASCII) or not float(text.partition("/")[0]):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames such as 30")
+    return text
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if float(text) >= 0:  # which is false for what is no number
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 up")
 
 
 def _moment(text: str) -> Fraction:

@@ -25,6 +25,24 @@ def camera_name(device: str, kind: str) -> str:
     return device
 
 
+def list_cameras() -> list[tuple[str, str]]:
+    """Each camera of this computer: its number, by which it is opened, and its name."""
+    kind = camera_format()
+    names = _camera_names(kind)
+    if kind != "v4l2":
+        return [(str(number), name) for number, name in enumerate(names)]
+    return [(name.removeprefix("/dev/video"), f"{_model(name)} ({name})") for name in names]
+
+
+def _model(device: str) -> str:
+    """What the kernel calls the camera behind a device such as `/dev/video0`."""
+    try:
+        path = Path("/sys/class/video4linux", Path(device).name, "name")
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return "unnamed"
+
+
 def _camera_names(kind: str) -> list[str]:
     """The cameras of this computer, as far as the system tells."""
     if kind == "v4l2":

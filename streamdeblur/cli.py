@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamdeblur.arguments import parse
@@ -19,8 +20,10 @@ from streamdeblur.errors import StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
+    from streamdeblur.feeds import LiveSource, RealtimeSource
+    from streamdeblur.live import Live
     from streamdeblur.pipeline import Progress
-    from streamdeblur.sources import CameraSource, FileSource
+    from streamdeblur.sources import FileSource
 
 _SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
 
@@ -48,14 +51,23 @@ def _run(options: argparse.Namespace) -> int:
         return _answer(options.question)
     from streamdeblur.sources import FileSource, open_source
 
-    name, start, duration = options.input, options.start, options.duration
-    with open_source(name, start=start, duration=duration) as source:
+    with open_source(
+        options.input,
+        start=options.start,
+        duration=options.duration,
+        realtime=options.realtime,
+        retry=options.retry,
+        size=options.camera_size,
+        rate=options.camera_rate,
+        pixel_format=options.camera_format,
+        transport=options.rtsp_transport,
+    ) as source:
         if isinstance(source, FileSource):
             return _deblur_file(source, options)
-        return _show_camera(source, options)
+        return _go_live(source, options)
 
 
-def _answer(question: Literal["version", "models"]) -> int:
+def _answer(question: Literal["version", "models", "cameras"]) -> int:
     """What is asked for goes to stdout, and nothing else ever does."""
     if question == "models":
         from streamdeblur.deblurrer import DEFAULT_MODEL, bundled_models
@@ -63,6 +75,14 @@ def _answer(question: Literal["version", "models"]) -> int:
         for model in bundled_models():
             default = "  (default)" if model.name == DEFAULT_MODEL else ""
             print(f"{model.name:<12} {model.size / 1e6:6.1f} MB  {model.spec.precision}{default}")
+        return 0
+    if question == "cameras":
+        from streamdeblur.cameras import list_cameras
+
+        for number, camera in (found := list_cameras()):
+            print(f"{number:<4} {camera}")
+        if not found:
+            _say("no camera was found: is it plugged in and not blocked by privacy settings?")
         return 0
     from importlib.metadata import PackageNotFoundError, version
 
@@ -75,9 +95,12 @@ def _answer(question: Literal["version", "models"]) -> int:
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
     from streamdeblur.pipeline import run
+    from streamdeblur.restream import is_stream
     from streamdeblur.sinks import FileSink, default_output
 
-    output = options.output or default_output(source.path)
+    if options.virtual_cam or len(options.output) > 1 or any(map(is_stream, options.output)):
+        raise VideoError(f"{source.path} has one file as its output; --realtime plays it live")
+    output = Path(options.output[0]) if options.output else default_output(source.path)
     sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
         output,
         source.info,
@@ -114,35 +137,34 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
     return 0
 
 
-def _show_camera(source: CameraSource, options: argparse.Namespace) -> int:
-    from streamdeblur.pipeline import run
-    from streamdeblur.preview import PreviewSink
+def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
+    from streamdeblur.assembly import assembled
 
-    for_files = ("output", "codec", "crf", "preset", "encoder_option")
-    if given := [name for name in for_files if getattr(options, name)]:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise VideoError(f"camera {options.input} is only shown, not recorded: leave out {flags}")
+    def say(line: str) -> None:
+        _announce(options, line)
+
     deblurrer = _loaded(options)
-    title = f"streamdeblur: camera {options.input} (q quits)"
-    with PreviewSink(title, strength=options.strength, compare=options.compare) as window:
+    with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
         signal.signal(signal.SIGINT, _interrupt_once)
-        with suppress(KeyboardInterrupt):  # the normal end of a live source
-            progress = run(source, deblurrer, window, stopped=lambda: window.closed)
-            _announce(options, f"{_summary(progress)}, {progress.dropped} frames left out")
+        with _live_display(live, options) as draw, suppress(KeyboardInterrupt):
+            live.run(draw)  # Ctrl-C is the normal end
+    _announce(options, live.summary())
     return 0
 
 
 def _loaded(options: argparse.Namespace) -> Deblurrer:
     """The network, after the line that says what really runs."""
-    from streamdeblur.deblurrer import Deblurrer
-
-    deblurrer = Deblurrer.load(
-        options.model, device=options.device, threads=options.threads, gpu=options.gpu
-    )
+    deblurrer = _network(options.model, options)
     running = f"model {deblurrer.spec.name}, {deblurrer.precision}, on {deblurrer.provider}"
     _announce(options, *deblurrer.notices, running)
     return deblurrer
+
+
+def _network(model: str, options: argparse.Namespace) -> Deblurrer:
+    from streamdeblur.deblurrer import Deblurrer
+
+    return Deblurrer.load(model, device=options.device, threads=options.threads, gpu=options.gpu)
 
 
 @contextmanager
@@ -174,6 +196,29 @@ def _display(
                 bar.update(task, completed=state.written, rate=state.rate, slowest=state.slowest)
 
             yield draw
+
+
+@contextmanager
+def _live_display(live: Live, options: argparse.Namespace) -> Iterator[Callable[[Progress], None]]:
+    """A function that shows how a live run goes: on a terminal one line, drawn anew."""
+    if options.quiet:
+        yield lambda progress: None
+        return
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        with Console(stderr=True).status("waiting for frames") as status:
+            yield lambda progress: status.update(live.figures(progress))
+        return
+    last = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            _say(live.figures(progress))
+
+    yield tell
 
 
 def _few_lines(total: int | None) -> Callable[[Progress], None]:

@@ -16,7 +16,7 @@ from av.filter import Graph
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
-from streamdeblur.frames import Frame, is_full_range, luma_weights
+from streamdeblur.frames import Frame, Image, is_full_range, luma_weights
 
 Plane = NDArray[Any]
 """One component, shape (H, W), uint8 or uint16; writing to it writes to the picture."""
@@ -127,6 +127,18 @@ def planes(picture: av.VideoFrame) -> list[Plane]:
         np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]  # type: ignore[call-overload]
         for plane in picture.planes
     ]
+
+
+def blended(image: Image, sharp: Image, strength: float) -> Image:
+    """The picture between `image` (strength 0) and `sharp` (1)."""
+    if strength >= 1 or sharp is image:
+        return sharp
+    weight = round(256 * strength)
+    change = np.subtract(sharp, image, dtype=np.int32)
+    change *= weight
+    change += 128
+    change >>= 8
+    return (image + change).astype(np.uint8)
 
 
 def _add(picture: av.VideoFrame, change: NDArray[np.int16], strength: float) -> None:

@@ -46,6 +46,11 @@ class BundledModel:
     spec: ModelSpec
 
 
+def bundled_names() -> list[str]:
+    """Names of the models that come with the program; unlike `bundled_models`, reads no file."""
+    return list(_bundled_files())
+
+
 def bundled_models() -> tuple[BundledModel, ...]:
     """Every model that comes with the program, by name.
 
@@ -59,7 +64,10 @@ def bundled_models() -> tuple[BundledModel, ...]:
 
 
 class Deblurrer:
-    """Removes motion blur from pictures. Made by `Deblurrer.load`."""
+    """Removes motion blur from pictures. Made by `Deblurrer.load`.
+
+    Safe to call from several threads at the same time: a call changes nothing of the object.
+    """
 
     spec: ModelSpec
     """Facts of the model; guessed where its file holds none."""
@@ -121,20 +129,24 @@ class Deblurrer:
         return self.spec.precision
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Deblur pictures.
+        """Deblur a picture, or several at once.
 
         Args:
-            images: RGB, uint8, shape (N, H, W, 3), any size from 1x1 up.
+            images: RGB, uint8, shape (H, W, 3) or (N, H, W, 3), any size from 1x1 up.
 
         Returns:
             The sharp pictures: the same type and shape.
 
         Raises:
             ModelError: the network failed, for example for want of memory.
+            ValueError: `images` has another type or shape.
         """
+        if images.ndim == 3:
+            single: NDArray[np.uint8] = self(images[np.newaxis])[0]
+            return single
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(
-                f"images must be uint8 (N, H, W, 3), not {images.dtype} {images.shape}"
+                f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
         if self._input.type == _UINT8:
             sharp = self._run(np.ascontiguousarray(images))
@@ -155,7 +167,7 @@ class Deblurrer:
             ModelError: as for a call.
         """
         for frame in frames:
-            frame.sharp = self(frame.image[np.newaxis])[0]
+            frame.sharp = self(frame.image)
             yield frame
 
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:

@@ -41,6 +41,13 @@ _DEFAULTS: dict[str, dict[str, str]] = {
     # Every frame a key frame with a checksum, as archives ask.
     "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},
 }
+_LIVE: dict[str, dict[str, str]] = {
+    # Each frame comes out when it has gone in, at whatever speed that takes.
+    "libx264": {"tune": "zerolatency"},
+    "libx265": {"tune": "zerolatency"},
+    "libsvtav1": {"preset": "10", "svtav1-params": "pred-struct=1:lookahead=0"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
+}
 _PRORES_PROFILES = {
     "Proxy": "proxy",
     "LT": "lt",
@@ -76,6 +83,7 @@ def choose_encoding(
     crf: float | None = None,
     preset: str | None = None,
     extra: Mapping[str, str] | None = None,
+    live: bool = False,
 ) -> Encoding:
     """Decide how a video like `info` is encoded at `size` (width, height in pixels).
 
@@ -84,6 +92,7 @@ def choose_encoding(
         container: the container's name for messages.
         codec: encoder or codec family asked for; by default that of the input.
         extra: options for the encoder, which win over all others.
+        live: no frame may wait in the encoder.
 
     Raises:
         VideoError: there is no such encoder, or the container takes none.
@@ -96,6 +105,8 @@ def choose_encoding(
     if not codec and encoder != _FAMILIES.get(info.codec):
         notices.insert(0, f"the video becomes {_plain(encoder)} (it was {info.codec})")
     options = {**_DEFAULTS.get(encoder, {}), **_from_source(info, encoder)}
+    if live:
+        options |= _LIVE.get(encoder, {})
     if crf is not None:
         options["crf"] = f"{crf:g}"
     if preset is not None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
@@ -20,8 +20,12 @@ logging.getLogger("libav").addHandler(logging.NullHandler())
 
 
 @contextmanager
-def explained(failure: str, advice: str = "") -> Iterator[None]:
+def explained(
+    failure: str, advice: str = "", hide: Callable[[str], str] = lambda text: text
+) -> Iterator[None]:
     """Turn what PyAV raises into a VideoError: `failure: FFmpeg's words; advice`.
+
+    FFmpeg's words, which repeat addresses with their passwords, pass through `hide`.
 
     For opening and closing only: collecting messages in the middle of a stream is slow and can
     stall decoder threads.
@@ -32,8 +36,8 @@ def explained(failure: str, advice: str = "") -> Iterator[None]:
         with av.logging.Capture() as messages:
             yield
     except (FFmpegError, OSError, ValueError) as error:
-        words = [reason(error), *_said(messages)]
-        raise VideoError(f"{failure}: {', '.join(words)}{advice and '; ' + advice}") from error
+        words = hide(", ".join([reason(error), *_said(messages)]))
+        raise VideoError(f"{failure}: {words}{advice and '; ' + advice}") from error
     finally:
         av.logging.set_level(before)
 
@@ -73,6 +77,8 @@ def described(container: InputContainer) -> str:
 
 def reason(error: Exception) -> str:
     """Why a call into PyAV failed, in a few words on one line."""
+    if isinstance(error, ExitError):  # PyAV's way to end what takes too long
+        return "no answer in time"
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(text.split())
 

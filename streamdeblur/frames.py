@@ -28,6 +28,8 @@ class Frame:
     """Presentation time, in ticks of the video's `time_base`."""
     sharp: Image | None = None
     """The network's answer to `image`; same shape. None until a deblurrer has seen the frame."""
+    captured: float | None = None
+    """When the data of a live frame came, in seconds of `time.monotonic`; None for files."""
 
     def __repr__(self) -> str:
         height, width, _ = self.image.shape

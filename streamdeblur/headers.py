@@ -48,7 +48,7 @@ def open_container(path: Path) -> InputContainer:
     return container
 
 
-def picture_stream(container: InputContainer, path: Path) -> VideoStream:
+def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
     """The stream to deblur: FFmpeg's choice, but never cover art.
 
     Raises:

@@ -1,17 +1,20 @@
-"""A window that shows sharp frames as they come."""
+"""A window that shows sharp frames as they come, and hands on what a person asks for."""
 
 from __future__ import annotations
 
-import struct
+import json
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from streamdeblur.correction import blended
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame, Image
+from streamdeblur.frames import Frame
 
 _WINDOW = Path(__file__).with_name("window.py")  # which says why it is a program of its own
 _READY = b"ready\n"
@@ -23,19 +26,29 @@ class PreviewSink:
     Args:
         title: of the window.
         strength: how much of the correction is shown, 0 to 1.
-        compare: show the frame as it came on the left, the sharp one on the right.
+        compare: begin with the frame as it came at the left of the mouse, the sharp one at its
+            right; a key changes that.
 
     Raises:
         VideoError: there is no display, or no OpenCV that has windows.
     """
 
     def __init__(self, title: str, *, strength: float = 1.0, compare: bool = False) -> None:
+        self.commands: deque[str] = deque()
+        """What the person asked for and the window cannot do: stronger, weaker, model, snapshot,
+        record. To be taken from the left."""
+        self.notes: deque[str] = deque()
+        """Lines to show for a moment: to be put in at the right."""
+        self.text: list[str] = []
+        """Lines to show all the time, unless the person puts them out."""
         self._strength = strength
-        self._compare = compare
+        self._wants, self._paused = 1 + compare, False
+        self._shown: Frame | None = None
+        self._pictures_shown = 0
         # To a file, since a full pipe would stop the window: Qt is talkative.
         with tempfile.TemporaryFile() as complaints:
             self._window = subprocess.Popen(
-                [sys.executable, "-P", str(_WINDOW), title],
+                [sys.executable, "-P", str(_WINDOW), title, *(["--split"] if compare else [])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -52,15 +65,18 @@ class PreviewSink:
         return self._window.poll() is not None
 
     def write(self, frame: Frame) -> None:
-        """Show `frame.sharp`, or nothing if the window is closed."""
-        picture = self._composed(frame)
-        assert self._window.stdin is not None
-        try:
-            self._window.stdin.write(struct.pack("<II", *picture.shape[:2]))
-            self._window.stdin.write(picture.data)
-            self._window.stdin.flush()
-        except (BrokenPipeError, OSError):  # OSError is what Windows raises
-            self._window.wait()
+        """Show a frame, unless the person has paused or closed the window."""
+        if self._paused:
+            self.idle()
+        else:
+            self._show(frame)
+
+    def idle(self) -> None:
+        """Keep the window alive while no frame comes: twenty times a second is enough."""
+        if self._shown is not None and self._wants > self._pictures_shown:
+            self._show(self._shown)
+        else:
+            self._tell([])
 
     def close(self) -> None:
         """Close the window."""
@@ -82,15 +98,35 @@ class PreviewSink:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _composed(self, frame: Frame) -> Image:
+    def _show(self, frame: Frame) -> None:
         assert frame.sharp is not None
-        picture = frame.sharp
-        if self._strength < 1:
-            correction = (frame.sharp.astype(np.float32) - frame.image) * self._strength
-            picture = np.rint(frame.image + correction).astype(np.uint8)
-        if self._compare:
-            picture = np.hstack([frame.image, picture])
-        return np.ascontiguousarray(picture)
+        sharp = blended(frame.image, frame.sharp, self._strength)
+        pictures = [frame.image, sharp] if self._wants == 2 else [sharp]
+        self._shown, self._pictures_shown = frame, len(pictures)
+        self._tell([np.ascontiguousarray(picture) for picture in pictures])
+
+    def _tell(self, pictures: list[Any]) -> None:
+        """Send the window a message and take its answer; the window's docstring has the format."""
+        message: dict[str, Any] = {"pictures": len(pictures), "text": self.text}
+        if pictures:
+            message["height"], message["width"] = pictures[0].shape[:2]
+        if self.notes:
+            message["note"] = self.notes.popleft()
+        assert self._window.stdin is not None
+        assert self._window.stdout is not None
+        try:
+            self._window.stdin.write(json.dumps(message).encode() + b"\n")
+            for picture in pictures:
+                self._window.stdin.write(picture.data)
+            self._window.stdin.flush()
+            answer = json.loads(self._window.stdout.readline() or b"{}")
+        except (OSError, ValueError):  # ValueError: half an answer, or a pipe that is closed
+            answer = {}
+        if not answer:  # it is gone, or about to
+            self._window.wait()
+            return
+        self._wants, self._paused = answer["wants"], answer["paused"]
+        self.commands.extend(answer["commands"])
 
     def _why(self, complaints: str) -> str:
         if "not implemented" in complaints or "No module named 'cv2'" in complaints:
@@ -101,7 +137,7 @@ class PreviewSink:
         if "display" in complaints or self._window.returncode < 0:
             return (
                 "cannot open a window: there is no display to show it on; run this on a desktop,"
-                " or deblur a file"
+                " record with --no-preview -o FILE, or deblur a file"
             )
         reason = (complaints.strip().splitlines() or ["OpenCV gave no reason"])[-1]
         return f"cannot open a window: {reason}; repair OpenCV, or deblur a file"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,27 +14,16 @@ import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.video.reformatter import ColorRange, Interpolation
-from av.video.stream import VideoStream
 
-from streamdeblur.correction import (
-    chroma_grid,
-    corrected,
-    joined_width,
-    planar_copy,
-    side_by_side,
-)
-from streamdeblur.encoders import choose_encoding, similar
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained, translated
-from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
+from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.picture import PictureTrack
 from streamdeblur.sources import FileSource
-from streamdeblur.tracks import MATROSKA, Part, TrackCopier, packet_time
+from streamdeblur.tracks import Part, TrackCopier, packet_time
 
 _NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
-_VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _AUDIO_RATE = 48_000
-_MILLISECOND = Fraction(1, 1000)
 
 
 def default_output(path: Path) -> Path:
@@ -85,32 +72,35 @@ class FileSink:
         self.path = Path(path)
         self.frames_written = 0
         """Frames taken so far."""
-        self._info, self._strength, self._compare = info, strength, compare
+        self._info = info
         original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
         self._part = part_name(self.path)
-        _refuse_paths(self.path, self._part, original, overwrite)
+        refuse_paths(self.path, self._part, original, overwrite)
         part = Part() if copy_from is None else Part.of(copy_from)
         self._packets_written = 0
         self._started = False
-        self._output = _open(self.path, self._part, info, original)
-        self._encoding = choose_encoding(
+        self._output = open_output(self.path, self._part, info, original)
+        self._picture = PictureTrack(
+            self._output,
             info,
-            self._size(),
-            self._takes,
-            self._output.format.name,
+            self.path.name,
             codec=codec,
             crf=crf,
             preset=preset,
-            extra=encoder_options,
+            encoder_options=encoder_options,
+            strength=strength,
+            compare=compare,
         )
-        self.encoder = self._encoding.encoder
+        self.encoder = self._picture.encoder
         """FFmpeg's name of the encoder."""
         self._copier = None if original is None else TrackCopier(original, self._output, part)
+        copied: list[str] = []
         if self._copier:
             self._copier.add_tracks(self._add_picture)
+            copied = self._copier.notices
         else:
-            self._add_picture()
-        self.notices = (*self._encoding.notices, *self._other_notices())
+            self._picture.open()
+        self.notices = (*self._picture.notices, *copied, *self._picture.losses())
         """What differs from the input or cannot be kept, one line each."""
 
     def write(self, frame: Frame) -> None:
@@ -125,15 +115,10 @@ class FileSink:
                 f"frame {self.frames_written} is {frame.picture.width}x{frame.picture.height}, the "
                 f"video {info.width}x{info.height}: videos that change their size are not supported"
             )
-        picture = corrected(frame, self._strength)
-        if self._compare:
-            picture = side_by_side(planar_copy(frame.picture), picture)
-        picture = self._as_coded(picture)
-        picture.time_base = info.time_base
         if not self._started:
             self._start()
         with translated(f"can't write {self.path}"):
-            self._mux(self._stream.encode(picture))
+            self._mux(self._picture.encode(frame))
         self.frames_written += 1
 
     def __enter__(self) -> Self:
@@ -155,55 +140,8 @@ class FileSink:
             raise
 
     def _add_picture(self) -> None:
-        """Add the encoded stream to the output and open its encoder."""
-        info, encoding = self._info, self._encoding
-        width, height = self._size()
-        stream = self._output.add_stream(
-            encoding.encoder,
-            rate=info.rate,
-            width=width,
-            height=height,
-            time_base=self._time_base(),
-            options=encoding.options,
-        )
-        assert isinstance(stream, VideoStream)
-        self._stream = stream
-        context = stream.codec_context
-        context.pix_fmt = encoding.pix_fmt
-        context.colorspace, context.color_range = self._matrix_and_range()
-        context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
-        context.field_order = info.field_order
-        if not self._keeps_times():
-            context.max_b_frames = 0  # frames out of order would all come late
-        # PyAV's default cuts each frame into slices for the threads, which costs x264 quality.
-        context.thread_type = "AUTO"
-        if info.sample_aspect_ratio:
-            context.sample_aspect_ratio = info.sample_aspect_ratio
-        if info.display_matrix:
-            stream.set_display_matrix(info.display_matrix)
-        if self._copier:
-            original = self._copier.picture
-            stream.metadata.update(_lasting(original.metadata))
-            stream.disposition = original.disposition
-        with explained(f"{encoding.encoder} can't encode {self.path.name}", "check its options"):
-            context.open()
-        if unknown := sorted(context.options):
-            name = unknown[0]
-            raise VideoError(
-                f"{encoding.encoder} has no option {name}{_options_like(stream, name)}"
-            )
-
-    def _takes(self, encoder: str) -> bool:
-        """Whether the container holds what an encoder makes."""
-        kind = self._output.format.name
-        if kind == "mpegts":  # which takes anything, as data that no player understands
-            return encoder in ("libx264", "libx265", "mpeg2video")
-        trial = av.open(io.BytesIO(), "w", format=kind)
-        try:
-            trial.add_stream(encoder, rate=25)
-        except ValueError:
-            return False
-        return True
+        assert self._copier is not None
+        self._picture.open(self._copier.picture)
 
     def _start(self) -> None:
         """Write the header."""
@@ -227,7 +165,7 @@ class FileSink:
         if not self.frames_written:
             raise VideoError(f"no frame was written to {self.path}: the input had none")
         with translated(f"can't write {self.path}"):
-            self._mux(self._stream.encode(None))
+            self._mux(self._picture.flush())
             if self._copier:
                 self._copier.advance()
                 self._copier.close()
@@ -248,77 +186,18 @@ class FileSink:
         if self._started:
             self._part.unlink(missing_ok=True)
 
-    def _as_coded(self, picture: av.VideoFrame) -> av.VideoFrame:
-        """The picture in the encoder's layout, if that is not its own."""
-        target = self._encoding.pix_fmt
-        if picture.format.name == target:
-            return picture
-        matrix, full = self._matrix_and_range()
-        finer = chroma_grid(picture.format) > chroma_grid(av.VideoFormat(target))
-        # Repeated chroma samples are averaged back to what they were; interpolated ones are not.
-        how = Interpolation.POINT if finer else Interpolation.BILINEAR
-        changed = picture.reformat(
-            format=target,
-            dst_colorspace=USUAL_MATRICES.get(matrix),
-            src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
-            dst_color_range=full or None,
-            interpolation=int(how | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP),
-            threads=1,
-        )
-        changed.pict_type = 0
-        return changed
-
-    def _matrix_and_range(self) -> tuple[int, int]:
-        """The tags of the coded picture: the input's, unless RGB has to become YUV."""
-        info = self._info
-        source, target = av.VideoFormat(info.pix_fmt), av.VideoFormat(self._encoding.pix_fmt)
-        if target.is_rgb:
-            return 0, 2
-        if source.is_rgb or source.has_palette:
-            return (1 if info.height >= 720 else 6), 1
-        implied = ("yuvj", "ya")  # layouts of full range
-        is_full = info.pix_fmt.startswith(implied) or target.name.startswith(implied)
-        return info.colorspace, 2 if is_full else info.color_range
-
-    def _size(self) -> tuple[int, int]:
-        """Width and height of the coded picture, in pixels."""
-        if not self._compare:
-            return self._info.width, self._info.height
-        return joined_width(self._info.width, self._info.pix_fmt), self._info.height
-
-    def _time_base(self) -> Fraction:
-        """Ticks of the output: the input's, unless the container knows only a frame rate."""
-        return self._info.time_base if self._keeps_times() else 1 / self._info.rate
-
-    def _keeps_times(self) -> bool:
-        return bool(self._output.format.flags & _VARIABLE_RATE)
-
-    def _other_notices(self) -> list[str]:
-        """What tracks, clock and tags lose in this container, one line each."""
-        info, kind = self._info, self._output.format.name
-        notices = list(self._copier.notices) if self._copier else []
-        notices += [f"{thing} of the picture can't be kept" for thing in info.unkept]
-        if self._time_base() != info.time_base:
-            notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
-        elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
-            notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
-        aspect = info.sample_aspect_ratio or 1
-        if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):
-            # Those write it into the video itself; PyAV cannot hand it to the container.
-            notices.append(f"{kind} can't keep the pixel aspect {aspect} with {self.encoder}")
-        hdr = info.mastering_display or info.content_light
-        if hdr and not any(key.endswith("-params") for key in self._encoding.options):
-            notices.append(f"{self.encoder} can't keep the HDR mastering metadata")
-        return notices
-
 
 def part_name(path: Path) -> Path:
     """Where an output grows: `clip.mp4` as `clip.part.mp4`."""
     return path.with_name(f"{path.stem}.part{path.suffix}")
 
 
-def _refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool) -> None:
-    """Raise if writing `path` would fail, or harm a file that is there."""
+def refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool) -> None:
+    """Refuse to write where it would fail, or harm a file that is there.
+
+    Raises:
+        VideoError: says which, and what to do.
+    """
     if not path.parent.is_dir():
         raise VideoError(f"can't write {path}: there is no folder {path.parent}; create it first")
     if path.is_dir():
@@ -332,8 +211,12 @@ def _refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool
         raise VideoError(f"can't write {path}: {path.parent} is not yours to write in")
 
 
-def _open(path: Path, part: Path, info: VideoInfo, original: Path | None) -> OutputContainer:
-    """The output container, of which nothing is written yet."""
+def open_output(path: Path, part: Path, info: VideoInfo, original: Path | None) -> OutputContainer:
+    """The container that grows as `part`, of which nothing is written yet.
+
+    Raises:
+        VideoError: no container has the extension of `path`.
+    """
     try:
         output = av.open(str(part.absolute()), "w", container_options=_container_options(info))
     except ValueError as error:
@@ -356,16 +239,3 @@ def _container_options(info: VideoInfo) -> dict[str, str]:
         "movie_timescale": str(both if both < 2**31 else ticks),
         "mpegts_copyts": "1",  # else a transport stream's clock is moved
     }
-
-
-def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags of a stream that are true of its new encoding too."""
-    stale = ("encoder", "duration", "bps", "number_of_", "_statistics_", "vendor_id", "rotate")
-    return {key: value for key, value in tags.items() if not key.lower().startswith(stale)}
-
-
-def _options_like(stream: VideoStream, name: str) -> str:
-    """Suggestions for a mistyped encoder option, where PyAV can list them (from 18.1)."""
-    options = getattr(stream.codec_context, "supported_options", None)
-    known = [option.name for option in options.private] if options else []
-    return similar(name, known) or "; see its documentation for those it has"

@@ -1,10 +1,9 @@
-"""Where frames come from: video files and cameras, read through PyAV."""
+"""Where frames come from: video files, every frame of them, read through PyAV."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -13,16 +12,14 @@ from types import TracebackType
 from typing import Self
 
 import av
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.video.stream import VideoStream
 
-from streamdeblur.cameras import camera_format, camera_name, cameras_found
+from streamdeblur.addresses import Transport, live_address
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import close_reader, explained
+from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
+from streamdeblur.ffmpeg import close_reader
 from streamdeblur.frames import Frame, VideoInfo, rgb_view
 from streamdeblur.headers import (
-    MICROSECOND,
     chroma_location,
     open_container,
     picture_stream,
@@ -36,51 +33,42 @@ _READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it 
 
 
 def open_source(
-    name: str, *, start: Fraction | None = None, duration: Fraction | None = None
-) -> FileSource | CameraSource:
-    """Open a video file, or a camera by its number (`0`) or its device (`/dev/video0`).
+    name: str,
+    *,
+    start: Fraction | None = None,
+    duration: Fraction | None = None,
+    realtime: bool = False,
+    retry: float = DEFAULT_RETRY,
+    size: str | None = None,
+    rate: str | None = None,
+    pixel_format: str | None = None,
+    transport: Transport = "tcp",
+) -> FileSource | RealtimeSource | LiveSource:
+    """Open a video file, or what `live_address` understands: a camera, a screen, a stream.
 
-    A number that is the name of an existing file means the file. `start` and `duration` are
-    seconds, for files only.
+    Args:
+        name: a file's or a live picture's.
+        start: where to begin, in seconds; for files only.
+        duration: how much to read, in seconds; for files only.
+        realtime: play a file at its own pace.
+        retry: seconds for which a lost stream is looked for.
+        size: of a camera's picture; this and the rest as for `live_address`.
 
     Raises:
         VideoError: it cannot be opened, or has no picture.
     """
-    is_number = name.isascii() and name.isdigit() and not Path(name).exists()
-    if not is_number and not name.startswith("/dev/video"):
-        return FileSource(Path(name), start=start, duration=duration)
+    address = live_address(
+        name, size=size, rate=rate, pixel_format=pixel_format, transport=transport
+    )
+    if address is None:
+        file = FileSource(Path(name), start=start, duration=duration)
+        return RealtimeSource(file, name) if realtime else file
     if start is not None or duration is not None:
-        raise VideoError(f"camera {name} has no start or duration: leave those options out")
-    return CameraSource(name)
+        raise VideoError(f"{address.shown} has no start or duration: leave those options out")
+    return LiveSource(address, retry=retry)
 
 
-class _Reader:
-    """What files and cameras share: an open container that is closed in the end."""
-
-    _container: InputContainer
-    _stream: VideoStream
-    _pictures: Generator[av.VideoFrame, None, None]
-    _first: av.VideoFrame | None
-
-    def close(self) -> None:
-        """Let go of the file or camera; the iteration ends. Harmless when repeated."""
-        self._first = None
-        self._pictures.close()
-        close_reader(self._container, self._stream)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class FileSource(_Reader):
+class FileSource:
     """The frames of a video file, every one, in order of presentation.
 
     Timestamps are those of the file, to the tick. With `start`, frames before that moment are
@@ -128,6 +116,23 @@ class FileSource(_Reader):
         except BaseException:
             close_reader(self._container, self._stream)
             raise
+
+    def close(self) -> None:
+        """Let go of the file; the iteration ends. Harmless when repeated."""
+        self._first = None
+        self._pictures.close()
+        close_reader(self._container, self._stream)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
@@ -222,78 +227,6 @@ class FileSource(_Reader):
         return f"no picture of {self.path} can be decoded: the file is damaged or empty"
 
 
-class CameraSource(_Reader):
-    """The frames of a camera, as they come; pts in microseconds since the first.
-
-    Args:
-        device: number or name of the camera, or what another FFmpeg `format` takes for it.
-        format: FFmpeg's input device; by default the system's own for cameras.
-        options: what the device should be asked for, such as `{"video_size": "1280x720"}`.
-
-    Raises:
-        VideoError: there is no such camera, or it cannot be used.
-    """
-
-    live = True
-
-    def __init__(
-        self, device: str, *, format: str | None = None, options: dict[str, str] | None = None
-    ) -> None:
-        kind = format or camera_format()
-        name = device if format else camera_name(device, kind)
-        advice = "" if format else cameras_found(kind)
-        self.frames_read = 0
-        """Frames handed out so far."""
-        self.decode_errors = 0
-        """Packets that could not be decoded, so far."""
-        with explained(f"can't open camera {device}", advice):
-            self._container = av.open(name, format=kind, options=options)
-        try:
-            self._stream = picture_stream(self._container, Path(device))
-            location = chroma_location(self._container, self._stream)
-            self._pictures = self._decoded()
-            self._first = next(self._pictures, None)
-            if self._first is None:
-                raise VideoError(f"camera {device} gives no picture: is it in use or covered?")
-            info = video_info(
-                self._container, self._stream, self._first, None, None, chroma_location=location
-            )
-        except BaseException:
-            self._container.close()
-            raise
-        self.info = info
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield frames until the source is closed or the camera is unplugged."""
-        last = -1
-        while self._first is not None:
-            picture, self._first = self._first, None
-            assert picture.pts is not None
-            picture.pts = last = max(picture.pts, last + 1)
-            self.frames_read += 1
-            yield Frame(picture, rgb_view(picture), picture.pts)
-            self._first = next(self._pictures, None)
-
-    def _decoded(self) -> Generator[av.VideoFrame, None, None]:
-        """Decode, with the clock set to microseconds since the first picture."""
-        first: Fraction | None = None
-        try:
-            for packet in self._container.demux(self._stream):
-                try:
-                    pictures = packet.decode()
-                except FFmpegError:  # cameras begin with half a picture now and then
-                    self.decode_errors += 1
-                    continue
-                for picture in pictures:
-                    moment = _moment(picture)
-                    first = moment if first is None else first
-                    picture.time_base = MICROSECOND
-                    picture.pts = round((moment - first) / MICROSECOND)
-                    yield picture
-        except FFmpegError:
-            return  # unplugged: the stream ends, what was recorded stays
-
-
 class _Clock:
     """Timestamps that always increase, changed only where the file's own do not."""
 
@@ -309,10 +242,3 @@ class _Clock:
             pts = 0 if last is None else last + self._step
         self._last = pts if last is None else max(pts, last + 1)
         return self._last
-
-
-def _moment(picture: av.VideoFrame) -> Fraction:
-    """When a camera's picture was taken, in seconds of some clock."""
-    if picture.pts is None or not picture.time_base:
-        return Fraction(time.monotonic_ns(), 1_000_000_000)
-    return picture.pts * picture.time_base

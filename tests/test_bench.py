@@ -28,3 +28,24 @@ def test_end_to_end_prints_the_ratio(tmp_path: Path) -> None:
     rounds = json.loads(figures.read_text())["sizes"]["64x48"]
     assert len(rounds) == 2
     assert all(each["end_to_end_fps"] > 0 for each in rounds)
+
+
+def test_live_soak_prints_delay_drops_and_growth() -> None:
+    flags = ["--minutes", "0.05", "--size", "64x48", "--record"]
+    printed = _run("bench/live_soak.py", *flags)
+    for figure in ("dropped (", "delay: median", "above it:", "growth from the first", "MB"):
+        assert figure in printed
+
+
+def test_reconnect_prints_how_soon_it_is_back() -> None:
+    printed = _run("bench/reconnect.py", "--times", "1")
+    assert "back after" in printed
+    assert "threads:" in printed
+
+
+def _run(script: str, *flags: str) -> str:
+    done = subprocess.run(
+        [sys.executable, script, *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -162,21 +162,6 @@ def test_bad_input_gets_one_line_and_changes_nothing(
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-def test_a_camera_is_not_recorded(
-    model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
-) -> None:
-    from streamdeblur import sources
-
-    def simulated(name: str, **_: object) -> sources.CameraSource:
-        return sources.CameraSource("testsrc2=size=64x48:rate=25", format="lavfi")
-
-    monkeypatch.setattr(sources, "open_source", simulated)
-    assert main(["0", "-m", model, "-o", "out.mp4", "--crf", "3"]) == 1
-    assert lines(capfd) == [
-        "streamdeblur: error: camera 0 is only shown, not recorded: leave out --output, --crf"
-    ]
-
-
 def test_damage_in_the_middle_is_told_and_the_rest_kept(
     make_clip: ClipMaker, model: str, capfd: Capture
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -289,3 +290,20 @@ def test_bundled_models_are_listed_and_load_by_name(
     assert (bundled.name, bundled.path, bundled.size) == ("tiny", path, len(invert()))
     assert bundled.spec.receptive_field == 1
     assert Deblurrer.load("tiny").spec == bundled.spec
+
+
+def test_one_picture_is_enough(save: Save) -> None:
+    picture = pictures(1, 8, 6)[0]
+    sharp = Deblurrer.load(save(invert()))(picture)
+    assert np.array_equal(sharp, 255 - picture)
+
+
+def test_several_threads_may_call_it_at_once(save: Save) -> None:
+    deblurrer = Deblurrer.load(save(invert()))
+
+    def agrees(level: int) -> bool:
+        image = np.full((level % 7 + 3, 9, 3), level, np.uint8)
+        return all(np.array_equal(deblurrer(image), 255 - image) for _ in range(20))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(agrees, range(64)))

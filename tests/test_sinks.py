@@ -19,7 +19,7 @@ from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
 from streamdeblur.sinks import FileSink, default_output
-from streamdeblur.sources import CameraSource, FileSource
+from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 
 MS = Fraction(1, 1000)
@@ -359,7 +359,7 @@ def test_compare_puts_the_original_at_the_left(make_clip: ClipMaker) -> None:
 
 def test_a_camera_is_recorded(tmp_path: Path) -> None:
     with (
-        CameraSource("testsrc2=size=64x48:rate=25", format="lavfi") as camera,
+        open_source("lavfi:testsrc2=size=64x48:rate=25") as camera,
         FileSink(tmp_path / "cam.mp4", camera.info) as sink,
     ):
         for frame in itertools.islice(camera, 5):

@@ -11,14 +11,14 @@ import pytest
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
-from streamdeblur.sources import CameraSource, FileSource, open_source
+from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 
 MS = Fraction(1, 1000)
 VFR = [0, 40, 70, 140, 150, 310, 350, 600]
 
 
-def read(source: FileSource | CameraSource) -> list[Frame]:
+def read(source: FileSource) -> list[Frame]:
     with source:
         return list(source)
 
@@ -245,16 +245,3 @@ def test_an_absent_camera_is_refused_with_those_found(
 def test_a_camera_has_no_start() -> None:
     with pytest.raises(VideoError, match="camera 0 has no start"):
         open_source("0", start=Fraction(1))
-
-
-def test_a_camera_gives_frames_in_microseconds() -> None:
-    source = CameraSource("testsrc2=size=64x48:rate=25", format="lavfi")
-    assert source.live
-    assert source.info.time_base == Fraction(1, 1_000_000)
-    assert (source.info.width, source.info.height) == (64, 48)
-    frames = iter(source)
-    first, second, third = next(frames), next(frames), next(frames)
-    assert [first.pts, second.pts, third.pts] == [0, 40_000, 80_000]
-    assert third.picture.time_base == Fraction(1, 1_000_000)
-    source.close()
-    assert list(frames) == []

@@ -1,0 +1,106 @@
+"""A live run put together as the command line asks: network, window, recordings, restreams."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from streamdeblur.deblurrer import Deblurrer, bundled_names
+from streamdeblur.errors import VideoError
+from streamdeblur.feeds import LiveSource, RealtimeSource
+from streamdeblur.live import Live
+from streamdeblur.preview import PreviewSink
+from streamdeblur.recording import Recording
+from streamdeblur.restream import Restream, descriptor_for_video, is_stream
+from streamdeblur.rhythm import AdaptiveNetwork, Choice, choices_of
+from streamdeblur.virtualcam import VirtualCamera
+
+_FAST = "fast"  # the bundled model that stands in for a slower one
+
+
+@contextmanager
+def assembled(
+    source: LiveSource | RealtimeSource,
+    deblurrer: Deblurrer,
+    options: argparse.Namespace,
+    load: Callable[[str], Deblurrer],
+    say: Callable[[str], None],
+) -> Iterator[Live]:
+    """A live run, ready to go; its outputs are finished when the block is left.
+
+    Args:
+        source: an open live source.
+        deblurrer: the network asked for.
+        options: the command line's.
+        load: makes a network of a model's name.
+        say: told each line that a person should know.
+
+    Raises:
+        VideoError: an output cannot be had, or there is none.
+    """
+
+    def choices(network: Deblurrer) -> list[Choice]:
+        if options.keep_model:
+            return [Choice(network)]
+        return choices_of(network, None if network.spec.name == _FAST else load(_FAST))
+
+    def record(path: Path) -> Recording:
+        return Recording(path, source.info, **_encoding(options))
+
+    if not (options.preview or options.output or options.virtual_cam):
+        raise VideoError("nothing would show the frames: leave out --no-preview, or pass -o FILE")
+    descriptor = descriptor_for_video() if "-" in options.output else 1
+    network = AdaptiveNetwork(
+        choices(deblurrer),
+        strength=options.strength,
+        max_latency=options.max_latency and options.max_latency / 1000,
+    )
+    with Live(
+        source,
+        network,
+        say=say,
+        record=record,
+        models=list(dict.fromkeys([options.model, *bundled_names()])),
+        load=lambda name: choices(load(name)),
+    ) as live:
+        if options.preview:
+            _show(live, source, options, say)
+        for output in options.output:
+            sink: Restream | Recording
+            if is_stream(output):
+                sink = Restream(output, source.info, descriptor=descriptor, **_encoding(options))
+            else:
+                sink = record(Path(output))
+            for notice in sink.notices:
+                say(notice)
+            live.add(sink)
+        if options.virtual_cam:
+            camera = VirtualCamera(source.info)
+            say(f"other programs see the camera {camera.device}")
+            live.add(camera, newest=True)
+        yield live
+
+
+def _show(
+    live: Live,
+    source: LiveSource | RealtimeSource,
+    options: argparse.Namespace,
+    say: Callable[[str], None],
+) -> None:
+    """Open the window; where there is none, another output will do."""
+    try:
+        live.show(PreviewSink(f"streamdeblur: {source.shown}", compare=options.compare))
+    except VideoError as error:
+        if not (options.output or options.virtual_cam):
+            raise
+        say(str(error))
+
+
+def _encoding(options: argparse.Namespace) -> dict[str, Any]:
+    """What is asked of encoders, by the names that the sinks have for it."""
+    names = ("codec", "crf", "preset", "overwrite", "compare")
+    wishes = {name: getattr(options, name) for name in names}
+    return {**wishes, "encoder_options": dict(options.encoder_option)}

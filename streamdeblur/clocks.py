@@ -1,0 +1,75 @@
+"""The time of live frames: when each was taken, and when it is due."""
+
+from __future__ import annotations
+
+import time
+from fractions import Fraction
+
+import av
+
+from streamdeblur.headers import MICROSECOND
+
+# Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
+_LEAP = Fraction(2)
+_STEP = 1000  # microseconds
+
+
+class Clock:
+    """Timestamps in microseconds since the first picture, whatever streams say or do.
+
+    Within a stream they are its own. Where one begins, or leaps, the clock on the wall counts.
+    """
+
+    def __init__(self) -> None:
+        self._begin: float | None = None
+        self._offset: Fraction | None = None
+        self.moment_of, self._captured, self._last = Fraction(0), 0.0, -_STEP
+
+    def restart(self) -> None:
+        """The next picture comes from a new stream."""
+        self._offset = None
+
+    def tick(self, picture: av.VideoFrame, captured: float) -> int:
+        """The timestamp of the next picture, a millisecond or more after the last.
+
+        Streams that break off end in pictures without a time of their own, and Matroska and others
+        count in milliseconds: less would be the same moment to them.
+        """
+        if self._begin is None:
+            self._begin = captured
+        moment = moment_of(picture, captured)
+        step, passed = moment - self.moment_of, Fraction(captured - self._captured)
+        if self._offset is None or not -_LEAP < step < passed + _LEAP:
+            begin = max(Fraction(captured - self._begin), (self._last + _STEP) * MICROSECOND)
+            self._offset = begin - moment
+        self.moment_of, self._captured = moment, captured
+        self._last = max(round((moment + self._offset) / MICROSECOND), self._last + _STEP)
+        return self._last
+
+
+class Pace:
+    """Holds pictures back until they are due; what is late is let through at once.
+
+    With `leaps`, what is out of step by more than 2 s begins anew: so play streams with gaps.
+    """
+
+    def __init__(self, *, leaps: bool = True) -> None:
+        self._leaps = leaps
+        self._zero: float | None = None
+
+    def wait_for(self, moment: Fraction) -> float:
+        """Sleep until `moment`, in seconds of the picture's clock; when it was, in monotonic."""
+        now = time.monotonic()
+        if self._zero is None or (self._leaps and abs(self._zero + float(moment) - now) > _LEAP):
+            self._zero = now - float(moment)
+        due = self._zero + float(moment)
+        if due > now:
+            time.sleep(due - now)
+        return due
+
+
+def moment_of(picture: av.VideoFrame, captured: float) -> Fraction:
+    """When a picture was taken, in seconds of the stream's clock, or else of ours."""
+    if picture.pts is None or not picture.time_base:
+        return Fraction(captured)
+    return picture.pts * picture.time_base

@@ -1,0 +1,52 @@
+"""Frames of another size than the output's: live sources change theirs, and outputs cannot."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from streamdeblur.frames import Frame, Image
+
+
+def fitted(frame: Frame, width: int, height: int) -> Frame:
+    """The frame at that size in pixels, with black borders where its shape is another.
+
+    The same frame if it has the size; else one whose picture is RGB with 8 bits.
+    """
+    if (frame.picture.width, frame.picture.height) == (width, height):
+        return frame
+    image = boxed(frame.image, width, height)
+    picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+    picture.pts, picture.time_base = frame.pts, frame.picture.time_base or Fraction(1, 1_000_000)
+    sharp = None if frame.sharp is None else boxed(frame.sharp, width, height)
+    return Frame(picture, image, frame.pts, sharp, frame.captured)
+
+
+def boxed(image: Image, width: int, height: int) -> Image:
+    """A picture scaled to fit in that size, in pixels, in the middle of black."""
+    if image.shape[:2] == (height, width):
+        return image
+    graph = Graph()
+    graph.threads = 1
+    source = av.VideoFrame.from_ndarray(image, format="rgb24")
+    door = graph.add_buffer(
+        width=source.width,
+        height=source.height,
+        format=source.format,
+        time_base=Fraction(1, 1_000_000),
+    )
+    size = f"{width}:{height}"
+    scale = graph.add("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area")
+    pad = graph.add("pad", f"{size}:-1:-1")
+    plain = graph.add("format", "rgb24")
+    for first, second in ((door, scale), (scale, pad), (pad, plain)):
+        first.link_to(second)
+    plain.link_to(graph.add("buffersink"))
+    graph.configure()
+    graph.push(source)
+    result = graph.pull()
+    assert isinstance(result, av.VideoFrame)
+    return np.ascontiguousarray(result.to_ndarray(), dtype=np.uint8)

@@ -1,0 +1,275 @@
+"""A live run: one source, a network that adapts, any number of outputs, and a person who asks."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+
+import av
+
+from streamdeblur.delays import Delays
+from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.feeds import LiveSource, RealtimeSource
+from streamdeblur.frames import Frame
+from streamdeblur.pipeline import Detached, LiveSink, Progress, promised, run
+from streamdeblur.preview import PreviewSink
+from streamdeblur.recording import Recording
+from streamdeblur.rhythm import AdaptiveNetwork, Choice
+
+_STEP = 0.1  # of strength, for one key press
+_TICKS = Fraction(1, 1000)  # encoders need some, even for a single picture
+_REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for
+_WAITING = 8  # frames that a slow output may be behind before it loses some
+
+
+class Live:
+    """Sends what a live source gives through a network to several outputs, until it is told to end.
+
+    Each output has a thread of its own. A context manager: leaving it finishes the outputs.
+
+    Args:
+        source: an open live source; closing it is left to the caller.
+        network: what sharpens, and holds the strength.
+        say: told each line that a person should know.
+        record: begins a recording of that name, when one is asked for.
+        models: names of the models to choose from, the one in use first.
+        load: the choices that a model's name stands for.
+    """
+
+    def __init__(
+        self,
+        source: LiveSource | RealtimeSource,
+        network: AdaptiveNetwork,
+        *,
+        say: Callable[[str], None],
+        record: Callable[[Path], Recording],
+        models: list[str],
+        load: Callable[[str], list[Choice]],
+    ) -> None:
+        self._source, self._network = source, network
+        self._say, self._record, self._load = say, record, load
+        self._models = deque(models)
+        self._loading: Iterator[list[Choice] | None] = iter(())
+        self._outputs: list[Detached] = []
+        self._finishing: list[Detached] = []
+        self._recording: Detached | None = None
+        self._preview: PreviewSink | None = None
+        self._last: Frame | None = None
+        self._times = deque[float](maxlen=60)
+        self._progress = Progress()
+        self._is_over = False
+
+    def show(self, preview: PreviewSink) -> None:
+        """Show the frames in a window, and do what is asked for there."""
+        self._preview = preview
+        self._outputs.insert(0, Detached(preview, idle=preview.idle))
+
+    def add(self, sink: LiveSink, *, newest: bool = False) -> None:
+        """Give the frames to a sink; to one that cannot keep up, the newest alone if asked."""
+        is_recording = isinstance(sink, Recording)
+        depth, patience = 1 if newest else _WAITING, _REPACKING if is_recording else 5.0
+        self._outputs.append(Detached(sink, depth=depth, patience=patience))
+        if is_recording:
+            self._recording = self._outputs[-1]
+
+    def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> Progress:
+        """Go on until the source ends, a sink is closed, or `quit` is asked for.
+
+        Raises:
+            VideoError: the source was lost for good, or an output failed.
+            ModelError: the network failed.
+        """
+
+        def proceed(progress: Progress) -> None:
+            self._progress = progress
+            self._attend(progress)
+            on_progress(progress)
+
+        return run(
+            self._source, self._network, self, on_progress=proceed, stopped=lambda: self._is_over
+        )
+
+    def write(self, frame: Frame) -> None:
+        """Hand a sharp frame to every output. Called by `run`."""
+        self._last = frame
+        self._times.append(time.monotonic())
+        for output in self._outputs:
+            output.write(frame)
+
+    def obey(self, command: str) -> None:
+        """Do what a person asks for: stronger, weaker, model, snapshot, record or quit."""
+        if command in ("stronger", "weaker"):
+            step = _STEP if command == "stronger" else -_STEP
+            self._network.strength = round(min(max(self._network.strength + step, 0.0), 1.0), 2)
+            self._note(f"strength {self._network.strength:g}")
+        elif command == "model":
+            self._next_model()
+        elif command == "snapshot" and self._last is not None:
+            snapshot = Detached(_Snapshot(path := _dated(".png")))
+            snapshot.write(self._last)
+            self._finish(snapshot)
+            self._note(f"picture saved as {path}", aloud=True)
+        elif command == "record":
+            self._toggle_recording()
+        elif command == "quit":
+            self._is_over = True
+
+    @property
+    def delays(self) -> Delays:
+        """Of the first output: the window, if there is one."""
+        return self._outputs[0].delays
+
+    @property
+    def lost(self) -> int:
+        """Frames that recordings and the like have lost because they could not keep up."""
+        return sum(output.dropped for output in self._outputs if output is not self._outputs[0])
+
+    @property
+    def rate(self) -> float:
+        """Frames per second, of late."""
+        if len(self._times) < 2 or self._times[-1] == self._times[0]:
+            return 0.0
+        return (len(self._times) - 1) / (self._times[-1] - self._times[0])
+
+    def summary(self) -> str:
+        """How the run went, in one line."""
+        progress = self._progress
+        lost = f", {self.lost} not recorded or sent" if self.lost else ""
+        return (
+            f"{progress.written} frames in {progress.seconds:.1f} s ({progress.rate:.1f} frames/s),"
+            f" delay {self.delays}, {progress.dropped} dropped{lost}"
+        )
+
+    def figures(self, progress: Progress) -> str:
+        """How the run goes, in one line of ASCII."""
+        delay, late = (round(self.delays.recent(share)) for share in (0.5, 0.95))
+        return (
+            f"{self.rate:.1f} frames/s, delay {delay} ms (95 %: {late}), {progress.dropped} dropped"
+        )
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:  # each is closed, whatever happens to the others
+            for output in (*self._finishing, *reversed(self._outputs)):
+                stack.callback(output.close)
+                output.finish()
+
+    def _attend(self, progress: Progress) -> None:
+        """What is to be done between frames."""
+        for messages in (self._source.messages, self._network.messages):
+            while messages:
+                self._note(messages.popleft(), aloud=True)
+        self._take_loaded()
+        if self._preview is not None:
+            away = [self._source.away] if self._source.away else []
+            self._preview.text = [self.figures(progress), self._running(), *away]
+            while self._preview.commands:
+                self._try(self._preview.commands.popleft())
+        self._is_over |= any(output.sink.closed for output in self._outputs)
+
+    def _take_loaded(self) -> None:
+        """Change to a model that was asked for, as soon as it is there."""
+        try:
+            choices = next(self._loading, None)
+        except StreamDeblurError as error:
+            self._note(str(error), aloud=True)
+            return
+        if choices:
+            self._network.use(choices)
+            self._note(f"model {choices[0].name}", aloud=True)
+
+    def _try(self, command: str) -> None:
+        """Obey; what cannot be done is said, and ends nothing."""
+        try:
+            self.obey(command)
+        except StreamDeblurError as error:
+            self._note(str(error), aloud=True)
+
+    def _running(self) -> str:
+        choice = self._network.choice
+        parts = [f"{choice.name}, {choice.network.precision}, {choice.network.provider}"]
+        if self._network.strength < 1:
+            parts.append(f"strength {self._network.strength:g}")
+        if self._recording is not None:
+            parts.append("REC")
+        return ", ".join(parts)
+
+    def _next_model(self) -> None:
+        if len(self._models) < 2:
+            self._note(f"there is no model but {self._models[0]}")
+            return
+        self._models.rotate(-1)
+        name = self._models[0]
+        self._note(f"loading {name}")
+        self._loading = promised(lambda: self._load(name))
+
+    def _toggle_recording(self) -> None:
+        if self._recording is not None:
+            recording, self._recording = self._recording, None
+            self._outputs.remove(recording)
+            self._finish(recording)
+            self._note(f"recorded {_path(recording)}", aloud=True)
+            return
+        self.add(self._record(path := _dated(".mkv")))
+        self._note(f"recording {path}", aloud=True)
+
+    def _finish(self, output: Detached) -> None:
+        """Let an output end in its own time."""
+        output.finish()
+        self._finishing.append(output)
+
+    def _note(self, line: str, *, aloud: bool = False) -> None:
+        if self._preview is not None:
+            self._preview.notes.append(line)
+        if aloud:
+            self._say(line)
+
+
+class _Snapshot:
+    """Saves frames as a picture."""
+
+    closed = False
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def write(self, frame: Frame) -> None:
+        assert frame.sharp is not None
+        height, width, _ = frame.sharp.shape
+        encoder = av.CodecContext.create("png", "w")
+        assert isinstance(encoder, av.VideoCodecContext)
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "rgb24"
+        encoder.time_base = _TICKS
+        picture = av.VideoFrame.from_ndarray(frame.sharp, format="rgb24")
+        packets = [*encoder.encode(picture), *encoder.encode(None)]
+        try:
+            self._path.write_bytes(b"".join(map(bytes, packets)))
+        except OSError as error:
+            raise VideoError(f"can't save {self._path}: {error.strerror}") from error
+
+    def __enter__(self) -> _Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _path(output: Detached) -> Path:
+    assert isinstance(output.sink, Recording)
+    return output.sink.path
+
+
+def _dated(suffix: str) -> Path:
+    """A name in the current folder that no file has."""
+    stem = datetime.now().strftime("streamdeblur-%Y%m%d-%H%M%S")
+    path, number = Path(stem + suffix), 2
+    while path.exists():
+        path, number = Path(f"{stem}-{number}{suffix}"), number + 1
+    return path

@@ -1,0 +1,229 @@
+"""The encoded picture of an output: frames in, packets out, in the colours of the input."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import av
+from av.container import OutputContainer
+from av.packet import Packet
+from av.video.reformatter import ColorRange, Interpolation
+from av.video.stream import VideoStream
+
+from streamdeblur.correction import (
+    chroma_grid,
+    corrected,
+    joined_width,
+    planar_copy,
+    side_by_side,
+)
+from streamdeblur.encoders import choose_encoding, similar
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import explained
+from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
+from streamdeblur.tracks import MATROSKA
+
+VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
+_MILLISECOND = Fraction(1, 1000)
+
+
+class PictureTrack:
+    """Encodes corrected frames into one track of an output.
+
+    Args:
+        output: the container, of which nothing is written yet.
+        info: of the video that the frames come from.
+        name: of the output, for messages.
+        kind: FFmpeg's name of the container that must hold the result, if not that of `output`.
+        codec: encoder or codec family; by default that of the input.
+        crf: quality in the encoder's own measure, less is better.
+        preset: speed in the encoder's own words.
+        encoder_options: more options for the encoder.
+        live: no frame may wait in the encoder.
+        strength: how much of the network's change is applied, 0 to 1.
+        compare: the original at the left of the result.
+
+    Raises:
+        VideoError: there is no such encoder, or the container takes none.
+    """
+
+    def __init__(
+        self,
+        output: OutputContainer,
+        info: VideoInfo,
+        name: str,
+        *,
+        kind: str | None = None,
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        encoder_options: Mapping[str, str] | None = None,
+        live: bool = False,
+        strength: float = 1.0,
+        compare: bool = False,
+    ) -> None:
+        self._output, self._info, self._name = output, info, name
+        self._strength, self._compare = strength, compare
+        self._kind = kind or output.format.name
+        self._encoding = choose_encoding(
+            info,
+            self._size(),
+            self._takes,
+            self._kind,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            extra=encoder_options,
+            live=live,
+        )
+        self.encoder = self._encoding.encoder
+        """FFmpeg's name of the encoder."""
+
+    @property
+    def notices(self) -> list[str]:
+        """What becomes of the input's codec and layout, one line each."""
+        return list(self._encoding.notices)
+
+    def open(self, original: VideoStream | None = None) -> None:
+        """Add the track to the output and open its encoder; tags are those of `original`.
+
+        Raises:
+            VideoError: the encoder does not work as asked.
+        """
+        info, encoding = self._info, self._encoding
+        width, height = self._size()
+        stream = self._output.add_stream(
+            encoding.encoder,
+            rate=info.rate,
+            width=width,
+            height=height,
+            time_base=self._time_base(),
+            options=encoding.options,
+        )
+        assert isinstance(stream, VideoStream)
+        self._stream = stream
+        context = stream.codec_context
+        context.pix_fmt = encoding.pix_fmt
+        context.colorspace, context.color_range = self._matrix_and_range()
+        context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
+        context.field_order = info.field_order
+        if not self._keeps_times():
+            context.max_b_frames = 0  # frames out of order would all come late
+        # PyAV's default cuts each frame into slices for the threads, which costs x264 quality.
+        context.thread_type = "AUTO"
+        if info.sample_aspect_ratio:
+            context.sample_aspect_ratio = info.sample_aspect_ratio
+        if info.display_matrix:
+            stream.set_display_matrix(info.display_matrix)
+        if original is not None:
+            stream.metadata.update(_lasting(original.metadata))
+            stream.disposition = original.disposition
+        with explained(f"{encoding.encoder} can't encode {self._name}", "check its options"):
+            context.open()
+        if unknown := sorted(context.options):
+            option = unknown[0]
+            raise VideoError(
+                f"{encoding.encoder} has no option {option}{_options_like(stream, option)}"
+            )
+
+    def encode(self, frame: Frame) -> list[Packet[Any]]:
+        """Correct a frame and encode it; the packets may be those of earlier frames, or none."""
+        picture = corrected(frame, self._strength)
+        if self._compare:
+            picture = side_by_side(planar_copy(frame.picture), picture)
+        picture = self._as_coded(picture)
+        picture.time_base = self._info.time_base
+        return self._stream.encode(picture)
+
+    def flush(self) -> list[Packet[Any]]:
+        """The packets that the encoder still holds."""
+        return self._stream.encode(None)
+
+    def losses(self) -> list[str]:
+        """What clock and tags lose in this container, one line each."""
+        info, kind = self._info, self._kind
+        notices = [f"{thing} of the picture can't be kept" for thing in info.unkept]
+        if self._time_base() != info.time_base:
+            notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
+        elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
+            notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
+        aspect = info.sample_aspect_ratio or 1
+        if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):
+            # Those write it into the video itself; PyAV cannot hand it to the container.
+            notices.append(f"{kind} can't keep the pixel aspect {aspect} with {self.encoder}")
+        hdr = info.mastering_display or info.content_light
+        if hdr and not any(key.endswith("-params") for key in self._encoding.options):
+            notices.append(f"{self.encoder} can't keep the HDR mastering metadata")
+        return notices
+
+    def _takes(self, encoder: str) -> bool:
+        """Whether the container holds what an encoder makes."""
+        if self._kind == "mpegts":  # which takes anything, as data that no player understands
+            return encoder in ("libx264", "libx265", "mpeg2video")
+        trial = av.open(io.BytesIO(), "w", format=self._kind)
+        try:
+            trial.add_stream(encoder, rate=25)
+        except ValueError:
+            return False
+        return True
+
+    def _as_coded(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The picture in the encoder's layout, if that is not its own."""
+        target = self._encoding.pix_fmt
+        if picture.format.name == target:
+            return picture
+        matrix, full = self._matrix_and_range()
+        finer = chroma_grid(picture.format) > chroma_grid(av.VideoFormat(target))
+        # Repeated chroma samples are averaged back to what they were; interpolated ones are not.
+        how = Interpolation.POINT if finer else Interpolation.BILINEAR
+        changed = picture.reformat(
+            format=target,
+            dst_colorspace=USUAL_MATRICES.get(matrix),
+            src_color_range=ColorRange.JPEG if is_full_range(picture) else ColorRange.MPEG,
+            dst_color_range=full or None,
+            interpolation=int(how | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP),
+            threads=1,
+        )
+        changed.pict_type = 0
+        return changed
+
+    def _matrix_and_range(self) -> tuple[int, int]:
+        """The tags of the coded picture: the input's, unless RGB has to become YUV."""
+        info = self._info
+        source, target = av.VideoFormat(info.pix_fmt), av.VideoFormat(self._encoding.pix_fmt)
+        if target.is_rgb:
+            return 0, 2
+        if source.is_rgb or source.has_palette:
+            return (1 if info.height >= 720 else 6), 1
+        implied = ("yuvj", "ya")  # layouts of full range
+        is_full = info.pix_fmt.startswith(implied) or target.name.startswith(implied)
+        return info.colorspace, 2 if is_full else info.color_range
+
+    def _size(self) -> tuple[int, int]:
+        """Width and height of the coded picture, in pixels."""
+        if not self._compare:
+            return self._info.width, self._info.height
+        return joined_width(self._info.width, self._info.pix_fmt), self._info.height
+
+    def _time_base(self) -> Fraction:
+        """Ticks of the output: the input's, unless the container knows only a frame rate."""
+        return self._info.time_base if self._keeps_times() else 1 / self._info.rate
+
+    def _keeps_times(self) -> bool:
+        return bool(av.ContainerFormat(self._kind, "w").flags & VARIABLE_RATE)
+
+
+def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags of a stream that are true of its new encoding too."""
+    stale = ("encoder", "duration", "bps", "number_of_", "_statistics_", "vendor_id", "rotate")
+    return {key: value for key, value in tags.items() if not key.lower().startswith(stale)}
+
+
+def _options_like(stream: VideoStream, name: str) -> str:
+    """Suggestions for a mistyped encoder option, where PyAV can list them (from 18.1)."""
+    options = getattr(stream.codec_context, "supported_options", None)
+    known = [option.name for option in options.private] if options else []
+    return similar(name, known) or "; see its documentation for those it has"

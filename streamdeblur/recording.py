@@ -1,0 +1,149 @@
+"""Recording a live picture: playable at every moment, whatever ends it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.error import FFmpegError
+
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import translated
+from streamdeblur.fitting import fitted
+from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.picture import VARIABLE_RATE, PictureTrack
+from streamdeblur.sinks import open_output, part_name, refuse_paths
+
+# What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
+_CONTAINER = {"cluster_time_limit": "250", "flush_packets": "1"}
+
+
+class Recording:
+    """Writes live frames into a video file.
+
+    The file grows as Matroska, `clip.mp4` as `clip.part.mkv`, and becomes what was asked for when
+    the `with` block ends, by an exception as well. If the process is killed, the part can be
+    played. Frames of another size than the first's are fitted into it.
+
+    Args:
+        path: the recording; its extension names the container.
+        info: of the source.
+        codec: encoder or codec family; by default H.264, or what the container takes.
+        crf: quality in the encoder's own measure, less is better.
+        preset: speed in the encoder's own words.
+        encoder_options: more options for the encoder.
+        overwrite: replace an existing file.
+        compare: the original at the left of the result.
+
+    Raises:
+        VideoError: it cannot be written as asked, here or later.
+    """
+
+    closed = False
+
+    def __init__(
+        self,
+        path: Path | str,
+        info: VideoInfo,
+        *,
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        encoder_options: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        compare: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.part = self.path.with_name(f"{self.path.stem}.part.mkv")
+        """Where it grows."""
+        self.frames_written = 0
+        """Frames taken so far."""
+        self._info = replace(info, codec="h264")
+        refuse_paths(self.path, self.part, None, overwrite)
+        with open_output(self.path, part_name(self.path), info, None) as final:
+            kind = final.format.name
+            if not final.format.flags & VARIABLE_RATE:
+                raise VideoError(
+                    f"can't record to {path}: {kind} has a constant frame rate, which live sources"
+                    " have not; use .mp4 or .mkv"
+                )
+        self._output = av.open(
+            str(self.part.absolute()), "w", format="matroska", container_options=_CONTAINER
+        )
+        self._picture = PictureTrack(
+            self._output,
+            self._info,
+            self.path.name,
+            kind=kind,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            encoder_options=encoder_options,
+            live=True,
+            compare=compare,
+        )
+        self._picture.open()
+        self.notices = tuple(self._picture.notices)
+        """What the recording cannot keep, one line each."""
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame.
+
+        Raises:
+            VideoError: encoding or writing fails.
+        """
+        frame = fitted(frame, self._info.width, self._info.height)
+        with translated(f"can't write {self.part}"):
+            self._output.mux(self._picture.encode(frame))
+        self.frames_written += 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.frames_written:
+            with suppress(FFmpegError, OSError, ValueError):
+                self._output.close()
+            self.part.unlink(missing_ok=True)
+            return
+        with translated(f"can't finish {self.part}, which can be played as it is"):
+            self._output.mux(self._picture.flush())
+            self._output.close()
+        self._rename()
+
+    def _rename(self) -> None:
+        """Give the part the name, and the container, that was asked for."""
+        if self.path.suffix.lower() == ".mkv":
+            os.replace(self.part, self.path)
+            return
+        final = part_name(self.path)
+        try:
+            with translated(f"can't write {self.path}; the recording is in {self.part}"):
+                repacked(self.part, final)
+                os.replace(final, self.path)
+        except BaseException:
+            final.unlink(missing_ok=True)
+            raise
+        self.part.unlink()
+
+
+def repacked(source: Path, target: Path) -> None:
+    """Copy the picture of a file into another container, which the extension of `target` names."""
+    with av.open(str(source.absolute())) as old, av.open(str(target.absolute()), "w") as new:
+        picture = old.streams.video[0]
+        copy = new.add_stream_from_template(picture)
+        for packet in old.demux(picture):
+            if packet.size:  # the last one is empty, and meant for decoders
+                packet.stream = copy
+                new.mux(packet)

@@ -1,0 +1,177 @@
+"""Sending a live picture on: over the network, as HLS, or to standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av.error import FFmpegError
+
+from streamdeblur.addresses import SCHEMES, shown, without_secrets
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import explained, translated
+from streamdeblur.fitting import fitted
+from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.picture import PictureTrack
+from streamdeblur.sinks import refuse_paths
+
+_FORMATS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv", "rtp": "rtp_mpegts"}
+_CONTAINER: dict[str, dict[str, str]] = {
+    "rtsp": {"rtsp_transport": "tcp"},
+    "flv": {"flvflags": "no_duration_filesize"},  # which it would go back for at the end
+    "hls": {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments"},
+    "mpegts": {"flush_packets": "1", "muxdelay": "0"},
+}
+_KEY_FRAMES = 2  # seconds between them: so long may one who joins have to wait
+_USUAL_QUALITY = 23.0  # x264's own: what is sent on must fit the line
+
+
+def is_stream(target: str) -> bool:
+    """Whether an output is to be sent rather than recorded: a URL, `.m3u8`, `-`."""
+    return target == "-" or "://" in target or target.lower().endswith(".m3u8")
+
+
+class Restream:
+    """Sends live frames as H.264: to `rtsp://`, `rtmp://`, `udp://` and the like, to an HLS
+    playlist `NAME.m3u8` with its segments beside it, or, as MPEG-TS, to standard output (`-`).
+
+    Frames of another size than the first's are fitted into it.
+
+    Args:
+        target: where to.
+        info: of the source.
+        codec: encoder or codec family; by default H.264.
+        crf: quality in the encoder's own measure, less is better.
+        preset: speed in the encoder's own words.
+        encoder_options: more options for the encoder.
+        overwrite: replace an existing playlist.
+        compare: the original at the left of the result.
+        descriptor: where standard output is, if not at 1.
+
+    Raises:
+        VideoError: nobody answers there, or it cannot be written, here or later.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        info: VideoInfo,
+        *,
+        codec: str | None = None,
+        crf: float | None = None,
+        preset: str | None = None,
+        encoder_options: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        compare: bool = False,
+        descriptor: int = 1,
+    ) -> None:
+        self._target = target
+        self.closed = False
+        """Whether the program that read standard output is gone."""
+        self.shown = shown(target) if "://" in target else target
+        """Its name for messages."""
+        kind = _format(target)
+        if kind == "hls":
+            refuse_paths(Path(target), Path(target), None, overwrite)
+        url = f"pipe:{descriptor}" if target == "-" else target
+        # What every player shows, whatever the camera's layout.
+        self._info = replace(info, codec="h264", pix_fmt="yuv420p")
+        options = {"g": str(max(1, round(_KEY_FRAMES * info.rate))), **(encoder_options or {})}
+        with self._explained():
+            self._output = av.open(
+                url, "w", format=kind, container_options=_CONTAINER.get(kind, {})
+            )
+        self._picture = PictureTrack(
+            self._output,
+            self._info,
+            self.shown,
+            kind="flv" if kind == "flv" else "mpegts",
+            codec=codec,
+            crf=_USUAL_QUALITY if crf is None and codec is None else crf,
+            preset=preset,
+            encoder_options=options,
+            live=True,
+            compare=compare,
+        )
+        self._picture.open()
+        with self._explained():
+            self._output.start_encoding()
+        self.notices = tuple(self._picture.notices)
+        """What differs from what was asked for, one line each."""
+
+    def write(self, frame: Frame) -> None:
+        """Encode and send a frame.
+
+        Raises:
+            VideoError: the other side is gone.
+        """
+        if self.closed:
+            return
+        frame = fitted(frame, self._info.width, self._info.height)
+        with translated(f"can't send to {self.shown}"):
+            try:
+                self._output.mux(self._picture.encode(frame))
+            except BrokenPipeError:
+                if self._target != "-":
+                    raise
+                self.closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None or self.closed:  # nothing more can be sent
+            with suppress(FFmpegError, OSError, ValueError):
+                self._output.close()
+            return
+        with translated(f"can't finish {self.shown}"):
+            self._output.mux(self._picture.flush())
+            self._output.close()
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return explained(
+            f"can't send to {self.shown}",
+            "is the address right, and does the other side listen?",
+            hide=lambda text: without_secrets(text, self._target),
+        )
+
+
+def descriptor_for_video() -> int:
+    """Keep standard output for the video alone: whatever else is printed there goes to stderr.
+
+    Returns:
+        The descriptor that leads to what was standard output.
+
+    Raises:
+        VideoError: it is a terminal, which would show noise.
+    """
+    if os.isatty(1):
+        raise VideoError("won't write video on the terminal: pipe it on, or name a file with -o")
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    return kept
+
+
+def _format(target: str) -> str:
+    """FFmpeg's output format for a target."""
+    scheme, separator, _ = target.partition("://")
+    if target.lower().endswith(".m3u8"):
+        return "hls"
+    if not separator:
+        return "mpegts"
+    if scheme.lower() not in SCHEMES:
+        raise VideoError(f"can't send to {shown(target)}: use one of {', '.join(SCHEMES)}")
+    return _FORMATS.get(scheme.lower(), "mpegts")

@@ -1,0 +1,129 @@
+"""A station for the tests: sends MPEG-TS over TCP or HTTP at its own pace, and breaks as told."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from functools import cache
+
+import av
+import numpy as np
+
+RATE = 25
+
+
+class Broadcast:
+    """Listens on a port of its own; each listener gets the same pictures, from the first on.
+
+    Args:
+        size: width and height in pixels.
+        then: width and height from the 60th picture on, over the same connection.
+        speed: 0.5 sends half as many pictures a second as their timestamps say.
+        http: answer like a web server.
+        frozen_after: pictures after which the first listener is sent nothing more, over an open
+            connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int] = (64, 48),
+        then: tuple[int, int] | None = None,
+        speed: float = 1.0,
+        http: bool = False,
+        frozen_after: int | None = None,
+    ) -> None:
+        self.size, self.then, self.speed, self.http = size, then, speed, http
+        self.frozen_after = frozen_after
+        self.listeners = 0
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            self.port: int = door.getsockname()[1]
+        self.on()
+
+    @property
+    def url(self) -> str:
+        return f"{'http' if self.http else 'tcp'}://127.0.0.1:{self.port}"
+
+    def on(self) -> None:
+        """Begin to send."""
+        self.returned = time.monotonic()
+        self._door = socket.create_server(("127.0.0.1", self.port))
+        self._door.settimeout(0.05)
+        self._off = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(self._off,))
+        self._thread.start()
+
+    def off(self) -> None:
+        """Break all connections, and answer no more."""
+        self._off.set()
+        self._thread.join()
+        self._door.close()
+
+    def __enter__(self) -> Broadcast:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.off()
+
+    def _serve(self, off: threading.Event) -> None:
+        sending = []
+        while not off.is_set():
+            with suppress(TimeoutError):
+                line, _ = self._door.accept()
+                self.listeners += 1
+                sending.append(
+                    threading.Thread(target=self._send, args=(line, self.listeners, off))
+                )
+                sending[-1].start()
+        for thread in sending:
+            thread.join()
+
+    def _send(self, line: socket.socket, listener: int, off: threading.Event) -> None:
+        with line, suppress(OSError):
+            self._play(line, listener, off)
+
+    def _play(self, line: socket.socket, listener: int, off: threading.Event) -> None:
+        if self.http:
+            line.recv(4096)
+            line.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+        began = time.monotonic()
+        pieces = transport_stream(self.size)
+        if self.then:
+            pieces = pieces[:60] + transport_stream(self.then)
+        for number, chunk in enumerate(pieces):
+            if number == self.frozen_after and listener == 1:
+                off.wait()
+                return
+            line.sendall(chunk)
+            left = began + number / RATE / self.speed - time.monotonic()
+            if off.wait(max(0.0, left)):
+                return
+
+
+@cache
+def transport_stream(size: tuple[int, int], seconds: int = 40) -> tuple[bytes, ...]:
+    """MPEG-TS of a moving bar, one piece for each picture, a key frame every fifth."""
+    return tuple(_pieces(size, seconds * RATE))
+
+
+def _pieces(size: tuple[int, int], count: int) -> Iterator[bytes]:
+    width, height = size
+    buffer = io.BytesIO()
+    options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5"}
+    with av.open(buffer, "w", format="mpegts", container_options={"flush_packets": "1"}) as output:
+        stream = output.add_stream("libx264", rate=RATE, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number in range(count):
+            image = np.full((height, width, 3), 60, np.uint8)
+            image[:, number % width] = 200
+            picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, RATE)
+            output.mux(stream.encode(picture))
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()

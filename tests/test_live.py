@@ -1,0 +1,351 @@
+"""Live runs as a person meets them: the command, its outputs, its ends; and threads that hang."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from streamdeblur.cli import main
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.errors import ModelError, VideoError
+from streamdeblur.feeds import LiveSource
+from streamdeblur.frames import Frame
+from streamdeblur.live import Live
+from streamdeblur.pipeline import Detached, promised
+from streamdeblur.recording import Recording
+from streamdeblur.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.sources import open_source
+from tests.broadcast import Broadcast
+from tests.conftest import ClipMaker
+from tests.tiny_onnx import invert
+
+Capture = pytest.CaptureFixture[str]
+CAMERA = "lavfi:color=gray:size=64x48:rate=25"
+SHORT = CAMERA + ":duration=1"
+SUMMARY = r"(\d+) frames in [\d.]+ s \(.* frames/s\), delay \d+ ms \(95 %: \d+ ms\), (\d+) dropped"
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    """A network that inverts, and no window."""
+    model = tmp_path / "invert.onnx"
+    model.write_bytes(invert())
+    return ["--model", str(model), "--keep-model", "--no-preview"]
+
+
+def levels(path: Path | str) -> list[float]:
+    with av.open(str(path)) as clip:
+        return [float(frame.to_ndarray(format="rgb24").mean()) for frame in clip.decode(video=0)]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_several_outputs_get_every_frame(options: list[str], capfd: Capture) -> None:
+    outputs = ["-o", "a.mp4", "-o", "b.mkv", "-o", "c.m3u8"]
+    assert main([SHORT, *options, *outputs]) == 0
+    counts = {name: len(levels(name)) for name in ("a.mp4", "b.mkv", "c.m3u8")}
+    output, errors = capfd.readouterr()
+    assert output == ""
+    match = re.search(SUMMARY, errors)
+    assert match, errors
+    assert int(match[1]) + int(match[2]) == 25
+    assert set(counts.values()) == {int(match[1])}
+    assert all(abs(level - 127) < 4 for level in levels("a.mp4"))
+
+
+def test_strength_and_compare_hold_for_recordings(options: list[str]) -> None:
+    source = "lavfi:color=black:size=64x48:rate=25:duration=0.4"
+    assert main([source, *options, "-o", "a.mkv", "--compare", "--strength", "0.5", "--quiet"]) == 0
+    with av.open("a.mkv") as clip:
+        image = next(clip.decode(video=0)).to_ndarray(format="rgb24")
+    assert image.shape == (48, 128, 3)
+    assert image[:, :60].max() < 5
+    assert np.abs(image[:, 68:].astype(int) - 128).max() < 5
+
+
+def test_a_file_can_be_recorded_as_it_plays(options: list[str], make_clip: ClipMaker) -> None:
+    clip = make_clip("clip.mp4")
+    assert main([str(clip), *options, "--realtime", "-o", "played.mp4", "--quiet"]) == 0
+    assert 10 <= len(levels("played.mp4")) <= 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([SHORT, "--no-preview"], "nothing would show the frames"),
+        ([SHORT], "there is no display to show it on; .*--no-preview -o FILE"),
+        ([SHORT, "-o", "old.mp4"], "--overwrite"),
+        ([SHORT, "-o", "gopher://x/y"], "can't send to gopher://x/y"),
+        (["clip.mp4", "-o", "udp://127.0.0.1:9"], "--realtime plays it live"),
+        (["clip.mp4", "--virtual-cam"], "--realtime plays it live"),
+        (["clip.mp4", "-o", "a.mp4", "-o", "b.mp4"], "--realtime plays it live"),
+        (["lavfi:"], "needs a filter"),
+        (["lavfi:nosuch"], "can't open lavfi:nosuch"),
+    ],
+)
+def test_what_cannot_be_gets_one_line(
+    arguments: list[str], words: str, options: list[str], make_clip: ClipMaker, capfd: Capture
+) -> None:
+    make_clip("clip.mp4")
+    Path("old.mp4").write_bytes(b"dear")
+    before = sorted(os.listdir())
+    assert main([*arguments, *options[:2], "--quiet"]) == 1
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert errors.startswith("streamdeblur: error: ")
+    assert errors.count("\n") == 1
+    assert re.search(words, errors)
+    assert sorted(os.listdir()) == before
+    assert Path("old.mp4").read_bytes() == b"dear"
+
+
+def test_without_a_display_another_output_will_do(options: list[str], capfd: Capture) -> None:
+    assert main([SHORT, *options[:-1], "-o", "a.mkv"]) == 0
+    assert "there is no display" in capfd.readouterr().err
+    assert levels("a.mkv")
+
+
+def test_a_source_that_is_lost_for_good_keeps_the_recording(
+    options: list[str], capfd: Capture
+) -> None:
+    with Broadcast() as station:
+        threading.Timer(3, station.off).start()
+        assert main([station.url, *options, "-o", "a.mp4", "--retry", "0.5"]) == 1
+        station.on()
+    lines = capfd.readouterr().err.splitlines()
+    assert "was lost" in lines[-2]
+    assert re.match(r"streamdeblur: error: tcp://\S+ was lost and did not come back", lines[-1])
+    assert len(levels("a.mp4")) > 10
+
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(options: list[str]) -> Iterator[Start]:
+    """Starts the command as a process of its own."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "streamdeblur", *arguments, *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_ctrl_c_is_the_normal_end_and_finishes_the_file(
+    start: Start, number: signal.Signals, status: int
+) -> None:
+    process = start(CAMERA, "-o", "a.mp4")
+    part = Path("a.part.mkv")
+    wait_until(lambda: part.exists() and part.stat().st_size > 2000)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (status, b""), errors
+    assert levels("a.mp4")
+    assert not part.exists()
+
+
+def test_ctrl_c_ends_even_while_the_source_is_away(start: Start) -> None:
+    with Broadcast() as station:
+        process = start(station.url, "-o", "a.mp4")
+        part = Path("a.part.mkv")
+        wait_until(lambda: part.exists() and part.stat().st_size > 2000)
+        station.off()
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        station.on()
+    assert process.returncode == 0, errors
+    assert levels("a.mp4")
+
+
+def test_standard_output_holds_nothing_but_video(start: Start) -> None:
+    process = start(SHORT, "-o", "-", "--verbose")
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"frames in" in errors
+    assert len(output) % 188 == 0
+    assert {output[index] for index in range(0, len(output), 188)} == {0x47}  # MPEG-TS packets
+    Path("out.ts").write_bytes(output)
+    assert levels("out.ts")
+
+
+def test_a_pipe_is_a_source_too(start: Start, options: list[str]) -> None:
+    producer = [sys.executable, "-m", "streamdeblur", SHORT, *options, "-o", "-"]
+    consumer = [sys.executable, "-m", "streamdeblur", "-", *options, "-o", "a.mkv"]
+    with subprocess.Popen(producer, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as first:
+        done = subprocess.run(consumer, stdin=first.stdout, capture_output=True, text=True)
+        assert first.stdout is not None
+        assert first.stderr is not None
+        first.stderr.read()
+    assert done.returncode == 0, done.stderr
+    assert levels("a.mkv")
+
+
+def test_the_example_of_the_readme_runs() -> None:
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    example = readme.split("```python\n")[1].split("```")[0]
+    shown: list[np.ndarray] = []
+    names = {"image": np.zeros((48, 64, 3), np.uint8), "show": shown.append}
+    exec(example.replace("rtsp://10.0.0.7/stream", f"{CAMERA}:duration=0.2"), names)
+    assert [image.shape for image in shown] == [(48, 64, 3)] * 5
+
+
+def test_the_cameras_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
+    from streamdeblur import cameras
+
+    if cameras.camera_format() != "v4l2":
+        pytest.skip("devices are called otherwise")
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path("/dev/video42")]))
+    assert main(["--list-cameras"]) == 0
+    assert capfd.readouterr().out == "42   unnamed (/dev/video42)\n"
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([]))
+    assert main(["--list-cameras"]) == 0
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert "no camera was found" in errors
+
+
+def test_a_model_that_cannot_be_loaded_ends_nothing(options: list[str]) -> None:
+    network = Deblurrer.load(options[1], device="cpu")
+
+    def fail(name: str) -> list[Choice]:
+        raise ModelError(f"{name} is damaged")
+
+    said: list[str] = []
+    with open_source(CAMERA) as source:
+        assert isinstance(source, LiveSource)
+        live = Live(
+            source,
+            AdaptiveNetwork([Choice(network)]),
+            say=said.append,
+            record=lambda path: Recording(path, source.info),
+            models=["this", "other"],
+            load=fail,
+        )
+        with live:
+            live.add(Sink())
+            live.obey("model")
+            live.run(lambda progress: live.obey("quit") if said else None)
+    assert said == ["other is damaged"]
+
+
+class Sink:
+    """Takes frames, as slowly or badly as it is told."""
+
+    closed = False
+
+    def __init__(self, *, gate: threading.Event | None = None, fails: bool = False) -> None:
+        self.taken: list[int] = []
+        self.left = False
+        self._gate, self._fails = gate, fails
+
+    def write(self, frame: Frame) -> None:
+        if self._gate is not None:
+            self._gate.wait(20)
+        if self._fails:
+            raise VideoError("the disk is full")
+        self.taken.append(frame.pts)
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left = True
+
+
+def frame(pts: int, captured: float | None = None) -> Frame:
+    image = np.zeros((2, 2, 3), np.uint8)
+    return Frame(av.VideoFrame(2, 2, "rgb24"), image, pts, image, captured)
+
+
+def test_a_detached_sink_never_holds_up_who_writes() -> None:
+    gate = threading.Event()
+    sink = Sink(gate=gate)
+    with Detached(sink, depth=2) as detached:
+        for pts in range(10):
+            detached.write(frame(pts, time.monotonic()))
+            time.sleep(0.01)
+        gate.set()
+    assert sink.taken == [0, 8, 9]  # the one in hand, and the newest
+    assert detached.dropped == 7
+    assert detached.delays.count == 3
+    assert sink.left
+
+
+def test_the_error_of_a_detached_sink_reaches_who_writes() -> None:
+    detached = Detached(Sink(fails=True))
+
+    def write_on() -> None:
+        for pts in range(1000):
+            detached.write(frame(pts))
+            time.sleep(0.01)
+
+    with pytest.raises(VideoError, match="the disk is full"):
+        write_on()
+    detached.close()  # said once is enough
+    assert detached.sink.left  # type: ignore[attr-defined]
+
+
+def test_a_sink_that_hangs_is_left_behind() -> None:
+    gate = threading.Event()
+    detached = Detached(Sink(gate=gate), patience=0.1)
+    detached.write(frame(0))
+    with pytest.raises(VideoError, match="hangs"):
+        detached.close()
+    gate.set()
+
+
+def test_an_idle_sink_is_told() -> None:
+    told = threading.Event()
+    with Detached(Sink(), idle=told.set):
+        assert told.wait(10)
+
+
+def test_a_promise_is_kept_without_waiting() -> None:
+    gate = threading.Event()
+
+    def answer() -> int:
+        gate.wait(10)
+        return 42
+
+    with closing(promised(answer)) as waiting:
+        assert next(waiting) is None
+        gate.set()
+        found: Any = None
+        while found is None:
+            found = next(waiting)
+        assert found == 42
