@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streamdeblur.frames import Frame, VideoInfo
     from streamdeblur.pipeline import Progress, latest, prefetch, run
     from streamdeblur.preview import PreviewSink
+    from streamdeblur.serve import ServeSink, Statistics
     from streamdeblur.sinks import FileSink, default_output
     from streamdeblur.sources import CameraSource, FileSource, open_source
     from streamdeblur.spec import ModelSpec
@@ -34,6 +35,8 @@ __all__ = [
     "ModelSpec",
     "PreviewSink",
     "Progress",
+    "ServeSink",
+    "Statistics",
     "StreamDeblurError",
     "VideoError",
     "VideoInfo",
@@ -50,6 +53,7 @@ _HOMES = {
     "frames": ("Frame", "VideoInfo"),
     "pipeline": ("Progress", "latest", "prefetch", "run"),
     "preview": ("PreviewSink",),
+    "serve": ("ServeSink", "Statistics"),
     "sinks": ("FileSink", "default_output"),
     "sources": ("CameraSource", "FileSource", "open_source"),
     "spec": ("ModelSpec",),

@@ -18,6 +18,7 @@ examples:
                                        ten seconds, before and after together
   streamdeblur holiday.mp4 --model my.onnx --device cuda
   streamdeblur 0                       shows the first camera deblurred; q quits
+  streamdeblur 0 --serve 8000          shows it in a browser on this computer
 
 exit codes:
   0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
@@ -34,6 +35,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.input is None and options.question is None:
         parser.error("name a video file or a camera; --help says more")
+    if options.serve and options.compare:
+        parser.error("the page has a divider between before and after: leave out --compare")
     return options
 
 
@@ -86,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how much of the correction is applied (default: %(default)s)",
     )
     add("--compare", action="store_true", help="show before and after side by side")
+    add(
+        "--serve",
+        type=_place,
+        metavar="[HOST:]PORT",
+        help="show a camera in a web page, on 127.0.0.1 or HOST, instead of a window",
+    )
     add("--start", type=_moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
     add("--duration", type=_duration, metavar="T", help="stop after T, written in the same way")
 
@@ -140,6 +149,14 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _place(text: str) -> tuple[str, int]:
+    """An address to listen on and a port: `8000`, `0.0.0.0:8000`, `[::1]:8000`."""
+    match = re.fullmatch(r"(?:([^:\[\]]+|\[[^\[\]]+\]):)?(\d{1,5})", text, re.ASCII)
+    if match is None or int(match[2]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST:]PORT, with a port up to 65535")
+    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -20,6 +20,8 @@ from streamdeblur.errors import StreamDeblurError, VideoError
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
     from streamdeblur.pipeline import Progress
+    from streamdeblur.preview import PreviewSink
+    from streamdeblur.serve import ServeSink
     from streamdeblur.sources import CameraSource, FileSource
 
 _SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
@@ -51,6 +53,8 @@ def _run(options: argparse.Namespace) -> int:
     name, start, duration = options.input, options.start, options.duration
     with open_source(name, start=start, duration=duration) as source:
         if isinstance(source, FileSource):
+            if options.serve:
+                raise VideoError(f"{name} is a file, and --serve shows what is live: leave it out")
             return _deblur_file(source, options)
         return _show_camera(source, options)
 
@@ -115,21 +119,54 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
 
 
 def _show_camera(source: CameraSource, options: argparse.Namespace) -> int:
-    from streamdeblur.pipeline import run
     from streamdeblur.preview import PreviewSink
 
     for_files = ("output", "codec", "crf", "preset", "encoder_option")
     if given := [name for name in for_files if getattr(options, name)]:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
         raise VideoError(f"camera {options.input} is only shown, not recorded: leave out {flags}")
+    if options.serve:
+        return _serve_camera(source, options)
     deblurrer = _loaded(options)
     title = f"streamdeblur: camera {options.input} (q quits)"
     with PreviewSink(title, strength=options.strength, compare=options.compare) as window:
-        # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
-        signal.signal(signal.SIGINT, _interrupt_once)
-        with suppress(KeyboardInterrupt):  # the normal end of a live source
-            progress = run(source, deblurrer, window, stopped=lambda: window.closed)
-            _announce(options, f"{_summary(progress)}, {progress.dropped} frames left out")
+        return _run_live(source, deblurrer, window, options)
+
+
+def _serve_camera(source: CameraSource, options: argparse.Namespace) -> int:
+    from streamdeblur.serve import ServeSink, Statistics
+
+    host, port = options.serve
+    with ServeSink(host, port, strength=options.strength) as page:
+        deblurrer = _loaded(options)
+        model, provider = deblurrer.spec.name, deblurrer.provider
+
+        def tell(progress: Progress) -> None:
+            page.statistics = Statistics(
+                model=model, provider=provider, rate=progress.rate, dropped=progress.dropped
+            )
+
+        _announce(options, *page.notices)
+        _say(f"watch at {page.url} (Ctrl-C ends it)")  # even if quiet: who else knows the token?
+        return _run_live(source, deblurrer, page, options, tell)
+
+
+def _run_live(
+    source: CameraSource,
+    deblurrer: Deblurrer,
+    view: PreviewSink | ServeSink,
+    options: argparse.Namespace,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> int:
+    from streamdeblur.pipeline import run
+
+    # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
+    signal.signal(signal.SIGINT, _interrupt_once)
+    with suppress(KeyboardInterrupt):  # the normal end of a live source
+        progress = run(
+            source, deblurrer, view, on_progress=on_progress, stopped=lambda: view.closed
+        )
+        _announce(options, f"{_summary(progress)}, {progress.dropped} frames left out")
     return 0
 
 

@@ -7,13 +7,18 @@ requests there, and a name whose address changes ("DNS rebinding") could make th
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import hmac
 import ipaddress
+import json
+import re
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
 from io import BytesIO
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 URL_BYTES = 2048
@@ -23,7 +28,7 @@ BODY_BYTES = 64 * 1024
 _SECONDS_TO_ASK = 10.0
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 (an answer to one request, no failure of the program)
     """A request that is not answered, with the HTTP status and the reason."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
@@ -40,6 +45,23 @@ class Request:
     query: dict[str, str]
     headers: Message
     body: bytes
+
+    def field(self, name: str, kind: type | tuple[type, ...]) -> Any:
+        """A field of the JSON object that the body holds, of type `kind`.
+
+        Raises:
+            Refusal: there is none.
+        """
+        # A page elsewhere cannot send this type without asking first, which is refused.
+        if self.headers.get_content_type() != "application/json":
+            raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the request is not JSON")
+        try:
+            value = json.loads(self.body)[name]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            value = None
+        if not isinstance(value, kind):
+            raise Refusal(HTTPStatus.BAD_REQUEST, f"the request has no {name}")
+        return value
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request:
@@ -109,15 +131,16 @@ class Guard:
     """Decides whose requests are answered.
 
     Args:
-        host: the address that the server is bound to.
+        address: what the server is bound to.
+        name: what the person called it.
         token: what requests must carry in their URL as `?token=`; None if nothing.
     """
 
-    def __init__(self, host: str, token: str | None) -> None:
+    def __init__(self, address: str, name: str, token: str | None) -> None:
         self._token = token
-        self._is_everywhere = ipaddress.ip_address(host).is_unspecified
-        self._names = {host}
-        if ipaddress.ip_address(host).is_loopback:
+        self._is_everywhere = ipaddress.ip_address(address).is_unspecified
+        self._names = {address, name.lower()}
+        if ipaddress.ip_address(address).is_loopback:
             self._names |= {"localhost", "127.0.0.1", "::1"}
 
     def check(self, request: Request) -> None:
@@ -155,6 +178,25 @@ class Guard:
             return name == "localhost" or bool(ipaddress.ip_address(name))
         except ValueError:
             return False
+
+
+def guarding_headers(page: bytes) -> tuple[str, ...]:
+    """What browsers are told: run nothing but what stands in `page`, and show it to no other."""
+
+    def allowed(tag: bytes) -> str:
+        texts = re.findall(b"<%b>(.*?)</%b>" % (tag, tag), page, re.DOTALL)
+        hashes = [base64.b64encode(hashlib.sha256(text).digest()).decode() for text in texts]
+        return " ".join(f"'sha256-{value}'" for value in hashes)
+
+    return (
+        f"Content-Security-Policy: default-src 'none'; script-src {allowed(b'script')};"
+        f" style-src {allowed(b'style')}; connect-src 'self'; img-src data:; base-uri 'none';"
+        " form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
+        "Cross-Origin-Resource-Policy: same-origin",
+        "X-Content-Type-Options: nosniff",
+        "Referrer-Policy: no-referrer",  # the URL holds the token
+        "Cache-Control: no-store",
+    )
 
 
 def _forbidden(reason: str) -> Refusal:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
 from fractions import Fraction
 from typing import Any
 
 import av
-import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -19,7 +18,8 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.codecs import vpx
-from numpy.typing import NDArray
+
+from streamdeblur.pictures import Newest, as_planes
 
 MOST_PEERS = 8
 """Each has an encoder of its own; others are shown MJPEG, which is coded once for all."""
@@ -31,20 +31,17 @@ _CLOCK = 90_000  # ticks per second, by RFC 7741
 vpx.DEFAULT_BITRATE = 4_000_000
 vpx.MAX_BITRATE = 20_000_000
 
-NextPlanes = Callable[[int], Awaitable[tuple[int, NDArray[np.uint8]]]]
-"""Waits for a picture newer than a number: its number, its planes of yuv420p below each other."""
-
 
 class Peers:
     """The browsers that are connected.
 
     Args:
-        next_planes: gives the pictures that they see.
+        newest: what they see.
         host: the address to send from; all of this computer's but loopback if it is 0.0.0.0 or ::.
     """
 
-    def __init__(self, next_planes: NextPlanes, host: str) -> None:
-        self._next_planes = next_planes
+    def __init__(self, newest: Newest, host: str) -> None:
+        self._newest = newest
         self._host = None if ipaddress.ip_address(host).is_unspecified else host
         self._connections: set[RTCPeerConnection] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -68,15 +65,15 @@ class Peers:
         self._connections.add(connection)
         self._soon(self._watch(connection))
         try:
-            connection.addTrack(_Track(self._next_planes))
+            connection.addTrack(_Track(self._newest))
             (transceiver,) = connection.getTransceivers()
             codecs = RTCRtpSender.getCapabilities("video").codecs
             transceiver.setCodecPreferences(
                 [codec for codec in codecs if codec.mimeType in ("video/VP8", "video/rtx")]
             )
             await connection.setRemoteDescription(RTCSessionDescription(_plain(offer), "offer"))
-            if transceiver.mid is None or not transceiver._codecs:
-                raise ValueError("the offer does not ask for VP8 video")
+            if transceiver.mid is None:
+                raise ValueError("it does not ask for video")
             self._send_from_host(transceiver.sender)
             await connection.setLocalDescription(await connection.createAnswer())
         except BaseException as error:
@@ -121,7 +118,7 @@ class Peers:
         self._connections.discard(connection)
         await connection.close()
 
-    def _soon(self, work: Any) -> None:
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._closing.add(task)  # or it could be collected while it runs
         task.add_done_callback(self._closing.discard)
@@ -145,14 +142,14 @@ class _Track(MediaStreamTrack):
 
     kind = "video"
 
-    def __init__(self, next_planes: NextPlanes) -> None:
+    def __init__(self, newest: Newest) -> None:
         super().__init__()
-        self._next_planes = next_planes
+        self._newest = newest
         self._number = 0
 
     async def recv(self) -> av.VideoFrame:
         """Wait for a picture that was not sent yet."""
-        self._number, planes = await self._next_planes(self._number)
+        self._number, planes = await self._newest.coded(as_planes, self._number)
         # A copy for each encoder, which writes its wishes into it.
         picture = av.VideoFrame.from_ndarray(planes, format="yuv420p")
         picture.pts = int(time.monotonic() * _CLOCK)
