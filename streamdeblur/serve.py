@@ -34,7 +34,8 @@ from streamdeblur.pipeline import event_loop
 
 MOST_CONNECTIONS = 64
 SECONDS_UNTIL_STALLED = 5.0
-"""A viewer who takes none of a picture for so long is let go."""
+"""A viewer who does not take a piece of what is sent in this time is let go."""
+_PIECE_BYTES = 64 * 1024
 _SEND_BUFFER_BYTES = 128 * 1024  # what lies in the kernel is late: a picture or two, no more
 _PAGE = Path(__file__).with_name("page.html").read_bytes()
 _BOUNDARY = b"next-picture"
@@ -145,7 +146,7 @@ class ServeSink:
         assert viewer is not None
         self._viewers.add(viewer)
         try:
-            with suppress(EOFError, ConnectionError, TimeoutError, asyncio.CancelledError):
+            with suppress(EOFError, OSError, asyncio.CancelledError):  # they went, or had to
                 await self._attend(reader, writer)
         finally:
             writer.transport.abort()  # what is still unsent now is wanted by nobody
@@ -165,13 +166,9 @@ class ServeSink:
                 return
             status, kind, body = HTTPStatus.OK, *await self._answer(request)
         except Refusal as refusal:
-            status, kind, body = (
-                refusal.status,
-                "text/plain; charset=utf-8",
-                f"{refusal}\n".encode(),
-            )
-        writer.write(_head(status, kind, f"Content-Length: {len(body)}") + body)
-        await _sent(writer)
+            status, kind = refusal.status, "text/plain; charset=utf-8"
+            body = f"{refusal}\n".encode()
+        await _send(writer, _head(status, kind, f"Content-Length: {len(body)}") + body)
         writer.write_eof()
         # The rest of a refused request is read: else it would reset the connection, and with it
         # the answer.
@@ -241,19 +238,20 @@ class ServeSink:
 
     async def _send_pictures(self, writer: asyncio.StreamWriter) -> None:
         kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
-        writer.write(_head(HTTPStatus.OK, kind) + b"--" + _BOUNDARY + b"\r\n")
+        await _send(writer, _head(HTTPStatus.OK, kind) + b"--" + _BOUNDARY + b"\r\n")
         number = 0
         while True:
             number, picture = await self._newest.coded(as_jpeg, number)
             head = f"Content-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n".encode()
             # Ended by the boundary at once, since browsers show a picture only when it has come.
-            writer.write(head + picture + b"\r\n--" + _BOUNDARY + b"\r\n")
-            await _sent(writer)
+            await _send(writer, head + picture + b"\r\n--" + _BOUNDARY + b"\r\n")
 
 
-async def _sent(writer: asyncio.StreamWriter) -> None:
-    async with asyncio.timeout(SECONDS_UNTIL_STALLED):
-        await writer.drain()
+async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
+    for begin in range(0, len(data), _PIECE_BYTES):
+        writer.write(data[begin : begin + _PIECE_BYTES])
+        async with asyncio.timeout(SECONDS_UNTIL_STALLED):
+            await writer.drain()
 
 
 _GUARDING = guarding_headers(_PAGE)

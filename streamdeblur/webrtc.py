@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections.abc import Coroutine
 from fractions import Fraction
 from typing import Any
 
@@ -44,7 +43,7 @@ class Peers:
         self._newest = newest
         self._host = None if ipaddress.ip_address(host).is_unspecified else host
         self._connections: set[RTCPeerConnection] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._connections)
@@ -63,7 +62,9 @@ class Peers:
         # No servers: by default aiortc would tell one of another company who is watching.
         connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._connections.add(connection)
-        self._soon(self._watch(connection))
+        watch = asyncio.create_task(self._watch(connection))
+        self._watches.add(watch)  # or it could be collected while it runs
+        watch.add_done_callback(self._watches.discard)
         try:
             connection.addTrack(_Track(self._newest))
             (transceiver,) = connection.getTransceivers()
@@ -85,8 +86,8 @@ class Peers:
 
     async def close(self) -> None:
         """Part from all."""
-        for task in self._closing:
-            task.cancel()
+        for watch in self._watches:
+            watch.cancel()
         await asyncio.gather(*(self._close(connection) for connection in set(self._connections)))
 
     def _send_from_host(self, sender: RTCRtpSender) -> None:
@@ -117,11 +118,6 @@ class Peers:
     async def _close(self, connection: RTCPeerConnection) -> None:
         self._connections.discard(connection)
         await connection.close()
-
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._closing.add(task)  # or it could be collected while it runs
-        task.add_done_callback(self._closing.discard)
 
 
 def _plain(offer: str) -> str:
