@@ -91,7 +91,7 @@ class ServeSink:
         except ImportError:
             self._peers = None
             self.notices = (
-                "video goes to the page as MJPEG; for WebRTC, which needs a tenth of the network:"
+                "video goes to the page as MJPEG; for WebRTC, which needs less of the network:"
                 " pip install 'streamdeblur[serve]'",
             )
         else:
@@ -135,7 +135,8 @@ class ServeSink:
             viewer.cancel()
         await asyncio.gather(*self._viewers, return_exceptions=True)
         if self._peers:
-            await self._peers.close()
+            with suppress(TimeoutError):  # what ends does not wait for long
+                await asyncio.wait_for(self._peers.close(), 5)
 
     def _take(self) -> None:
         while self._arrived:

@@ -1,4 +1,4 @@
-"""Video to browsers by WebRTC: coded with motion, a tenth of MJPEG's bytes. Needs aiortc."""
+"""Video to browsers by WebRTC: coded with motion, as fast as their network allows. Needs aiortc."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ ALLOWED = {
 }
 GUARDED = set().union(*ALLOWED.values())
 CONCURRENCY = {"threading", "_thread", "concurrent", "multiprocessing", "asyncio", "queue"}
-# Viewers of the page wait for their networks as coroutines, in a thread that the pipeline lends.
+# Viewers of the page wait for their networks as coroutines, in a thread that the pipeline lends;
+# pictures are coded in the executor of its loop, and end with it.
 COROUTINES = {"guard.py", "pictures.py", "serve.py", "webrtc.py"}
 
 

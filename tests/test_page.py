@@ -211,6 +211,14 @@ def test_the_token_opens_all_of_the_page_and_nothing_else_does(
         assert "the token is missing" in browser.find_element(By.TAG_NAME, "body").text
 
 
+def test_a_page_of_an_earlier_run_says_that_its_token_is_old(browser: webdriver.Chrome) -> None:
+    with running(ServeSink("0.0.0.0")) as sink:
+        address = urlsplit(sink.url)
+        open_page(browser, f"http://127.0.0.1:{address.port}/?{address.query}", "mjpeg")
+    with running(ServeSink("0.0.0.0", address.port or 0)):
+        eventually(lambda: "token is missing or wrong" in text(browser, "status"))
+
+
 def test_where_webrtc_does_not_get_through_there_is_mjpeg(
     browser: webdriver.Chrome, sink: ServeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
