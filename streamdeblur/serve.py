@@ -232,6 +232,8 @@ class ServeSink:
         leaving = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait((showing, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if showing.done():
+                showing.result()  # ends only with an error, which is told above
         finally:
             for task in (showing, leaving):
                 task.cancel()
