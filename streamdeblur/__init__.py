@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from streamdeblur.preview import PreviewSink
     from streamdeblur.recording import Recording
     from streamdeblur.restream import Restream
+    from streamdeblur.rhythm import AdaptiveNetwork, Choice
+    from streamdeblur.serve import ServeSink, Statistics
     from streamdeblur.sinks import FileSink, default_output
     from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
 
 __all__ = [
+    "AdaptiveNetwork",
+    "Choice",
     "Deblurrer",
     "FileSink",
     "FileSource",
@@ -40,6 +44,8 @@ __all__ = [
     "RealtimeSource",
     "Recording",
     "Restream",
+    "ServeSink",
+    "Statistics",
     "StreamDeblurError",
     "VideoError",
     "VideoInfo",
@@ -58,6 +64,8 @@ _HOMES = {
     "preview": ("PreviewSink",),
     "recording": ("Recording",),
     "restream": ("Restream",),
+    "rhythm": ("AdaptiveNetwork", "Choice"),
+    "serve": ("ServeSink", "Statistics"),
     "sinks": ("FileSink", "default_output"),
     "feeds": ("LiveSource", "RealtimeSource"),
     "sources": ("FileSource", "open_source"),

@@ -21,6 +21,7 @@ examples:
                                        shows a network camera and records it
   streamdeblur 0 --virtual-cam --no-preview
                                        a sharp camera for video calls
+  streamdeblur 0 --serve 8000          shows it in a browser on this computer
 
 exit codes:
   0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
@@ -37,6 +38,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.input is None and options.question is None:
         parser.error("name a video file, a camera or a stream; --help says more")
+    if options.serve and options.compare and not (options.output or options.preview):
+        parser.error("the page has a divider between before and after: leave out --compare")
     return options
 
 
@@ -136,7 +139,10 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
     add("--max-latency", type=_whole(1), metavar="MS",
         help="step down when the delay exceeds this; default: when frames are dropped")  # fmt: skip
     add("--keep-model", action="store_true", help="never step down to a faster choice")
-    add("--no-preview", dest="preview", action="store_false", help="show no window")
+    add("--preview", action=argparse.BooleanOptionalAction,
+        help="show a window, or none; default: one, unless there is --serve")  # fmt: skip
+    add("--serve", type=_place, metavar="[HOST:]PORT",
+        help="show what is live in a web page, on 127.0.0.1 or HOST")  # fmt: skip
     add("--virtual-cam", action="store_true", help="be a camera for other programs")
 
 
@@ -190,6 +196,14 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _place(text: str) -> tuple[str, int]:
+    """An address to listen on and a port: `8000`, `0.0.0.0:8000`, `[::1]:8000`."""
+    match = re.fullmatch(r"(?:([^:\[\]]+|\[[^\[\]]+\]):)?(\d{1,5})", text, re.ASCII)
+    if match is None or int(match[2]) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST:]PORT, with a port up to 65535")
+    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
 
 
 def _pair(text: str) -> tuple[str, str]:

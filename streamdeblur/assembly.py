@@ -1,4 +1,4 @@
-"""A live run put together as the command line asks: network, window, recordings, restreams."""
+"""A live run put together as the command line asks: the network, and all that shows its work."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from streamdeblur.preview import PreviewSink
 from streamdeblur.recording import Recording
 from streamdeblur.restream import Restream, descriptor_for_video, is_stream
 from streamdeblur.rhythm import AdaptiveNetwork, Choice, choices_of
+from streamdeblur.serve import ServeSink
 from streamdeblur.virtualcam import VirtualCamera
 
 _FAST = "fast"  # the bundled model that stands in for a slower one
@@ -50,8 +51,11 @@ def assembled(
     def record(path: Path) -> Recording:
         return Recording(path, source.info, **_encoding(options))
 
-    if not (options.preview or options.output or options.virtual_cam):
-        raise VideoError("nothing would show the frames: leave out --no-preview, or pass -o FILE")
+    has_window = not options.serve if options.preview is None else options.preview
+    if not (has_window or options.serve or options.output or options.virtual_cam):
+        raise VideoError(
+            "nothing would show the frames: leave out --no-preview, or pass --serve 8000"
+        )
     descriptor = descriptor_for_video() if "-" in options.output else 1
     network = AdaptiveNetwork(
         choices(deblurrer),
@@ -66,8 +70,13 @@ def assembled(
         models=list(dict.fromkeys([options.model, *bundled_names()])),
         load=lambda name: choices(load(name)),
     ) as live:
-        if options.preview:
+        if has_window:
             _show(live, source, options, say)
+        if options.serve:
+            page = ServeSink(network, *options.serve)
+            for notice in page.notices:
+                say(notice)
+            live.serve(page)
         for output in options.output:
             sink: Restream | Recording
             if is_stream(output):
@@ -94,7 +103,7 @@ def _show(
     try:
         live.show(PreviewSink(f"streamdeblur: {source.shown}", compare=options.compare))
     except VideoError as error:
-        if not (options.output or options.virtual_cam):
+        if not (options.serve or options.output or options.virtual_cam):
             raise
         say(str(error))
 

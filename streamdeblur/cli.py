@@ -98,7 +98,8 @@ def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
     from streamdeblur.restream import is_stream
     from streamdeblur.sinks import FileSink, default_output
 
-    if options.virtual_cam or len(options.output) > 1 or any(map(is_stream, options.output)):
+    is_live = options.preview or options.serve or options.virtual_cam
+    if is_live or len(options.output) > 1 or any(map(is_stream, options.output)):
         raise VideoError(f"{source.path} has one file as its output; --realtime plays it live")
     output = Path(options.output[0]) if options.output else default_output(source.path)
     sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
@@ -145,6 +146,8 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
 
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
+        if live.page is not None:  # said even if quiet: who else knows the token?
+            _say(f"watch at {live.page.url} (Ctrl-C ends it)")
         # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
         signal.signal(signal.SIGINT, _interrupt_once)
         with _live_display(live, options) as draw, suppress(KeyboardInterrupt):

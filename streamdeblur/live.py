@@ -7,22 +7,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
 
-import av
-
 from streamdeblur.delays import Delays
-from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.errors import StreamDeblurError
 from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.frames import Frame
 from streamdeblur.pipeline import Detached, LiveSink, Progress, promised, run
 from streamdeblur.preview import PreviewSink
 from streamdeblur.recording import Recording
 from streamdeblur.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.serve import ServeSink, Statistics
+from streamdeblur.stills import Snapshot
 
 _STEP = 0.1  # of strength, for one key press
-_TICKS = Fraction(1, 1000)  # encoders need some, even for a single picture
 _REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for
 _WAITING = 8  # frames that a slow output may be behind before it loses some
 
@@ -59,6 +57,8 @@ class Live:
         self._finishing: list[Detached] = []
         self._recording: Detached | None = None
         self._preview: PreviewSink | None = None
+        self.page: ServeSink | None = None
+        """Where the frames are served, if they are."""
         self._last: Frame | None = None
         self._times = deque[float](maxlen=60)
         self._progress = Progress()
@@ -68,6 +68,11 @@ class Live:
         """Show the frames in a window, and do what is asked for there."""
         self._preview = preview
         self._outputs.insert(0, Detached(preview, idle=preview.idle))
+
+    def serve(self, page: ServeSink) -> None:
+        """Show the frames in a page."""
+        self.page = page
+        self.add(page)
 
     def add(self, sink: LiveSink, *, newest: bool = False) -> None:
         """Give the frames to a sink; to one that cannot keep up, the newest alone if asked."""
@@ -110,7 +115,7 @@ class Live:
         elif command == "model":
             self._next_model()
         elif command == "snapshot" and self._last is not None:
-            snapshot = Detached(_Snapshot(path := _dated(".png")))
+            snapshot = Detached(Snapshot(path := _dated(".png")))
             snapshot.write(self._last)
             self._finish(snapshot)
             self._note(f"picture saved as {path}", aloud=True)
@@ -121,7 +126,7 @@ class Live:
 
     @property
     def delays(self) -> Delays:
-        """Of the first output: the window, if there is one."""
+        """Of the first output: the window or the page, if there is one."""
         return self._outputs[0].delays
 
     @property
@@ -172,6 +177,8 @@ class Live:
             self._preview.text = [self.figures(progress), self._running(), *away]
             while self._preview.commands:
                 self._try(self._preview.commands.popleft())
+        if self.page is not None:
+            self.page.statistics = self._statistics(progress)
         self._is_over |= any(output.sink.closed for output in self._outputs)
 
     def _take_loaded(self) -> None:
@@ -200,6 +207,16 @@ class Live:
         if self._recording is not None:
             parts.append("REC")
         return ", ".join(parts)
+
+    def _statistics(self, progress: Progress) -> Statistics:
+        choice = self._network.choice
+        return Statistics(
+            model=choice.name,
+            provider=choice.network.provider,
+            rate=self.rate,
+            delay_ms=self.delays.recent(0.5) if self.delays.count else None,
+            dropped=progress.dropped,
+        )
 
     def _next_model(self) -> None:
         if len(self._models) < 2:
@@ -230,35 +247,6 @@ class Live:
             self._preview.notes.append(line)
         if aloud:
             self._say(line)
-
-
-class _Snapshot:
-    """Saves frames as a picture."""
-
-    closed = False
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def write(self, frame: Frame) -> None:
-        assert frame.sharp is not None
-        height, width, _ = frame.sharp.shape
-        encoder = av.CodecContext.create("png", "w")
-        assert isinstance(encoder, av.VideoCodecContext)
-        encoder.width, encoder.height, encoder.pix_fmt = width, height, "rgb24"
-        encoder.time_base = _TICKS
-        picture = av.VideoFrame.from_ndarray(frame.sharp, format="rgb24")
-        packets = [*encoder.encode(picture), *encoder.encode(None)]
-        try:
-            self._path.write_bytes(b"".join(map(bytes, packets)))
-        except OSError as error:
-            raise VideoError(f"can't save {self._path}: {error.strerror}") from error
-
-    def __enter__(self) -> _Snapshot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def _path(output: Detached) -> Path:

@@ -5,6 +5,7 @@ Streams are iterators, and concurrency is a function around one.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections import deque
@@ -278,6 +279,28 @@ class Detached:
         except BaseException as error:  # whatever it is, it belongs to the one who writes
             self._error = error
         self._handover.end()
+
+
+@contextmanager
+def event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread, for work that waits for other computers, until the block ends.
+
+    What it still runs is cancelled then.
+    """
+    runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+    loop = runner.get_loop()
+
+    def work() -> None:
+        with runner:
+            loop.run_forever()
+
+    thread = threading.Thread(target=work, name="streamdeblur", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 class _Handover(Generic[T]):

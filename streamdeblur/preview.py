@@ -137,7 +137,8 @@ class PreviewSink:
         if "display" in complaints or self._window.returncode < 0:
             return (
                 "cannot open a window: there is no display to show it on; run this on a desktop,"
-                " record with --no-preview -o FILE, or deblur a file"
+                " watch in a browser with --serve 8000, record with --no-preview -o FILE, or deblur"
+                " a file"
             )
         reason = (complaints.strip().splitlines() or ["OpenCV gave no reason"])[-1]
         return f"cannot open a window: {reason}; repair OpenCV, or deblur a file"

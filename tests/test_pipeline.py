@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ import pytest
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.pipeline import Progress, latest, prefetch, run
+from streamdeblur.pipeline import Progress, event_loop, latest, prefetch, run
 
 
 def frame(pts: int) -> Frame:
@@ -248,3 +249,24 @@ def test_latest_gives_the_newest_and_counts_the_rest() -> None:
 def test_progress_measures_rate() -> None:
     progress = Progress(written=10, started=time.perf_counter() - 2)
     assert progress.rate == pytest.approx(5, rel=0.1)
+
+
+def test_an_event_loop_ends_with_its_block_and_takes_its_work_along() -> None:
+    threads, ended = threading.active_count(), threading.Event()
+
+    async def wait_for_ever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def begin() -> asyncio.Task[None]:
+        task = asyncio.create_task(wait_for_ever())
+        await asyncio.sleep(0)
+        return task
+
+    with event_loop() as loop:
+        asyncio.run_coroutine_threadsafe(begin(), loop).result()
+        assert not ended.is_set()
+    assert ended.is_set()
+    assert threading.active_count() <= threads
