@@ -19,7 +19,7 @@ from streamdeblur.addresses import Address
 from streamdeblur.clocks import Clock, Pace, moment_of
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import close_reader, explained, reason
-from streamdeblur.frames import Frame, FrameSource, rgb_view
+from streamdeblur.frames import Frame, FrameSource, VideoInfo, rgb_view
 from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, video_info
 from streamdeblur.pipeline import watched
 
@@ -64,7 +64,7 @@ class LiveSource:
         self._connection = _Connection(address)
         self._closed = False
         self._frames = self._all_frames()
-        self.info = replace(self._connection.info, time_base=MICROSECOND)
+        self.info = replace(self._connection.described(), time_base=MICROSECOND)
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source is closed. A second iteration continues the first."""
@@ -210,7 +210,7 @@ class _Connection:
             )
         try:
             self._stream = picture_stream(self._container, address.shown)
-            location = chroma_location(self._container, self._stream)
+            self._location = chroma_location(self._container, self._stream)
             context = self._stream.codec_context
             context.flags |= Flags.low_delay
             context.copy_opaque = True
@@ -223,12 +223,21 @@ class _Connection:
                 raise VideoError(
                     f"{address.shown} gives no picture: {why}; is it in use or covered?"
                 )
-            self.info = video_info(
-                self._container, self._stream, self._first[0], None, None, chroma_location=location
-            )
         except BaseException:
             self._container.close()
             raise
+
+    def described(self) -> VideoInfo:
+        """What the first picture and its container say; to be asked before the iteration.
+
+        And only once in a while: PyAV ties a picture that was asked for its side data, and with it
+        all memory of the decoder, into a cycle that waits for the garbage collector.
+        """
+        assert self._first is not None
+        picture, _ = self._first
+        return video_info(
+            self._container, self._stream, picture, None, None, chroma_location=self._location
+        )
 
     @property
     def is_complete(self) -> bool:
