@@ -67,6 +67,11 @@ class Adjustable(Protocol):
 class ServeSink:
     """Shows each frame that it is given in a page, to several viewers at once. A context manager.
 
+        network = AdaptiveNetwork([Choice(Deblurrer.load())])
+        with open_source("0") as source, ServeSink(network) as page:
+            print(page.url)
+            run(source, network, page)
+
     Args:
         network: an `AdaptiveNetwork`, whose strength the page shows and sets.
         host: the address or name of this computer to be reached at. Unless it is a loopback

@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur import serve
+from streamdeblur import assembly, serve
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
@@ -618,6 +618,20 @@ def test_the_command_serves_a_live_source_until_ctrl_c(model: str, tmp_path: Pat
     with av.open(str(recording)) as clip:
         *_, last = clip.decode(video=0)
     assert is_color(last.to_ndarray(format="rgb24")[20, 20], RED)
+
+
+def test_with_a_page_there_is_no_window_unless_it_is_asked_for(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise VideoError("there is no window")
+
+    monkeypatch.setattr(assembly, "PreviewSink", refuse)
+    options = ["lavfi:color=red:size=64x48:duration=0.2", "--model", model, "--serve", "0"]
+    assert main(options) == 0
+    assert "no window" not in capsys.readouterr().err
+    assert main([*options, "--preview"]) == 0
+    assert "no window" in capsys.readouterr().err
 
 
 def test_a_file_is_served_as_it_plays(model: str, make_clip: ClipMaker) -> None:
