@@ -192,14 +192,20 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 def test_udp_is_sent_for_anyone_to_join(camera: LiveSource) -> None:
     url = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
+    enough = threading.Event()
+
+    def send() -> None:
+        for frame in sharpened(camera, 400):
+            sink.write(frame)
+            if enough.is_set():
+                return
+
     with Restream(url, camera.info) as sink:
-        sending = threading.Thread(
-            target=lambda: [sink.write(frame) for frame in sharpened(camera, 400)]
-        )
+        sending = threading.Thread(target=send)
         sending.start()
         with open_source(url) as received:
             frames = list(islice(received, 5))
-        camera.close()
+        enough.set()
         sending.join()
     assert all(abs(float(frame.image.mean()) - 168) < 4 for frame in frames)
 
