@@ -68,7 +68,16 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source is closed. A second iteration continues the first."""
-        return self._frames
+        while True:
+            try:
+                frame = next(self._frames, None)
+            except ValueError:  # "already executing": another thread is closing it just now
+                if not self._closed:
+                    raise
+                return
+            if frame is None:
+                return
+            yield frame
 
     def close(self) -> None:
         """Let go of the source; the iteration ends, in whatever thread it runs, as soon as it can.
