@@ -23,7 +23,7 @@ class Clock:
     def __init__(self) -> None:
         self._begin: float | None = None
         self._offset: Fraction | None = None
-        self.moment_of, self._captured, self._last = Fraction(0), 0.0, -_STEP
+        self._moment, self._captured, self._last = Fraction(0), 0.0, -_STEP
 
     def restart(self) -> None:
         """The next picture comes from a new stream."""
@@ -38,11 +38,11 @@ class Clock:
         if self._begin is None:
             self._begin = captured
         moment = moment_of(picture, captured)
-        step, passed = moment - self.moment_of, Fraction(captured - self._captured)
+        step, passed = moment - self._moment, Fraction(captured - self._captured)
         if self._offset is None or not -_LEAP < step < passed + _LEAP:
             begin = max(Fraction(captured - self._begin), (self._last + _STEP) * MICROSECOND)
             self._offset = begin - moment
-        self.moment_of, self._captured = moment, captured
+        self._moment, self._captured = moment, captured
         self._last = max(round((moment + self._offset) / MICROSECOND), self._last + _STEP)
         return self._last
 

@@ -49,17 +49,17 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
     """
     pairs = []
     for place in sorted(p for p in folder.rglob(blurred) if p.is_dir()):
-        for path in find_pictures(place):
-            twin = place.parent / "sharp" / path.relative_to(place)
+        sharp = place.parent / "sharp"
+        here = [(path, sharp / path.relative_to(place)) for path in find_pictures(place)]
+        for path, twin in here:
             if not twin.exists():
                 raise FileNotFoundError(f"{path} has no sharp twin at {twin}")
-            pairs.append((path, twin))
-        twins = {sharp for _, sharp in pairs}
-        alone = [path for path in find_pictures(place.parent / "sharp") if path not in twins]
+        alone = sorted(set(find_pictures(sharp)).difference(twin for _, twin in here))
         if alone:
             raise FileNotFoundError(
                 f"{len(alone)} sharp pictures beside {place} have no blurred twin: {alone[0].name}"
             )
+        pairs += here
     if not pairs:
         raise FileNotFoundError(f"no {blurred}/ folder with pictures in {folder}")
     return pairs
@@ -137,9 +137,10 @@ class Samples:
         self._config = config
         self._device = device
         self._rank = rank
-        self.pairs = sum(len(find_pairs(folder, config.blur_folder)) for folder in config.pairs)
+        pairs = [pair for f in config.pairs for pair in find_pairs(f, config.blur_folder)]
+        self.pairs = len(pairs)
         """How many real pairs there are to learn from."""
-        self._makers = list(_makers(config, device))
+        self._makers = list(_makers(config, pairs, device))
         self._pool: deque[tuple[Tensor, Tensor]] = deque(
             maxlen=1 if config.reuse == 1 else POOL_STEPS
         )
@@ -196,7 +197,9 @@ class Samples:
         return Dice.of(self.seed(step, salt=salt), self._device)
 
 
-def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, Maker]]:
+def _makers(
+    config: TrainConfig, pairs: list[tuple[Path, Path]], device: torch.device
+) -> Iterable[tuple[float, Maker]]:
     """Each kind of training data with its share of the samples."""
     real = (config.share_high_rate if config.high_rate else 0.0) + (
         config.share_pairs if config.pairs else 0.0
@@ -206,7 +209,7 @@ def _makers(config: TrainConfig, device: torch.device) -> Iterable[tuple[float, 
     if config.high_rate:
         yield config.share_high_rate, _averaged(config, device)
     if config.pairs:
-        yield config.share_pairs, _paired(config, device)
+        yield config.share_pairs, _paired(pairs, max(config.crops), device)
     if not (config.photos or config.high_rate or config.pairs):
         raise ValueError("nothing to learn from: give --photos, --high-rate or --pairs")
 
@@ -241,9 +244,7 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     return make
 
 
-def _paired(config: TrainConfig, device: torch.device) -> Maker:
-    pairs = [pair for folder in config.pairs for pair in find_pairs(folder, config.blur_folder)]
-    smallest = max(config.crops)
+def _paired(pairs: list[tuple[Path, Path]], smallest: int, device: torch.device) -> Maker:
     blurred, sharp = (
         PictureStore(side, smallest=smallest, device=device) for side in zip(*pairs, strict=True)
     )
