@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 import av
 from av.codec.context import Flags
@@ -19,7 +17,7 @@ from streamdeblur.addresses import Address
 from streamdeblur.clocks import Clock, Pace, moment_of
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import close_reader, explained, reason
-from streamdeblur.frames import Frame, FrameSource, VideoInfo, rgb_view
+from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, VideoInfo, rgb_view
 from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, video_info
 from streamdeblur.pipeline import watched
 
@@ -32,7 +30,7 @@ _GRACE = 1.0  # seconds that FFmpeg has to notice by itself that nothing comes
 _NAP = 0.1  # seconds in which a closed source is noticed
 
 
-class LiveSource:
+class LiveSource(ClosedInTheEnd):
     """The frames of a camera, screen or stream as they come; pts in microseconds since the first.
 
     When the stream ends, breaks or gives nothing for a while it is opened again, at once and then
@@ -88,17 +86,6 @@ class LiveSource:
         with suppress(ValueError):  # it is running in another thread, which then closes
             self._frames.close()
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _all_frames(self) -> Generator[Frame, None, None]:
         clock, wait = Clock(), 0.0
@@ -160,7 +147,7 @@ class LiveSource:
             time.sleep(min(left, _NAP))
 
 
-class RealtimeSource:
+class RealtimeSource(ClosedInTheEnd):
     """A file played at its own pace, as if it were a camera; closing it closes the file."""
 
     live = True
@@ -185,17 +172,6 @@ class RealtimeSource:
         """Let go of the file."""
         with suppress(ValueError):  # another thread is reading, and closes when it is done
             self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Connection:

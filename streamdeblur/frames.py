@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import av
 import numpy as np
@@ -99,6 +100,25 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Free the file or camera. Harmless when repeated."""
+
+
+class ClosedInTheEnd:
+    """Makes a source a context manager that closes it."""
+
+    def close(self) -> None:
+        """Free the file or camera."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 class FrameSink(Protocol):

@@ -8,8 +8,6 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import av
 from av.error import FFmpegError
@@ -18,7 +16,7 @@ from streamdeblur.addresses import Transport, live_address
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
-from streamdeblur.frames import Frame, VideoInfo, rgb_view
+from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo, rgb_view
 from streamdeblur.headers import (
     chroma_location,
     open_container,
@@ -68,7 +66,7 @@ def open_source(
     return LiveSource(address, retry=retry)
 
 
-class FileSource:
+class FileSource(ClosedInTheEnd):
     """The frames of a video file, every one, in order of presentation.
 
     Timestamps are those of the file, to the tick. With `start`, frames before that moment are
@@ -122,17 +120,6 @@ class FileSource:
         self._first = None
         self._pictures.close()
         close_reader(self._container, self._stream)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
