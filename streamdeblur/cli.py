@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,47 +93,26 @@ def _answer(question: Literal["version", "models", "cameras"]) -> int:
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
-    from streamdeblur.pipeline import run
+    from streamdeblur.job import deblur_file
     from streamdeblur.restream import is_stream
-    from streamdeblur.sinks import FileSink, default_output
+    from streamdeblur.sinks import default_output
 
     is_live = options.preview or options.serve or options.virtual_cam
     if is_live or len(options.output) > 1 or any(map(is_stream, options.output)):
         raise VideoError(f"{source.path} has one file as its output; --realtime plays it live")
     output = Path(options.output[0]) if options.output else default_output(source.path)
-    sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
+
+    def say(line: str) -> None:
+        _announce(options, line)
+
+    deblur_file(
+        source,
         output,
-        source.info,
-        copy_from=source,
-        codec=options.codec,
-        crf=options.crf,
-        preset=options.preset,
-        encoder_options=dict(options.encoder_option),
-        overwrite=options.overwrite,
-        strength=options.strength,
-        compare=options.compare,
+        options,
+        load=lambda: _loaded(options),
+        say=say,
+        display=lambda total: _display(total, options),
     )
-    deblurrer = _loaded(options)
-    with sink:
-        _announce(options, *sink.notices)
-        if options.verbose:
-            _say(_described(source), f"encoder {sink.encoder}")
-        with _display(_expected_frames(source), options) as show:
-            progress = run(source, deblurrer, sink, on_progress=show)
-    _announce(options, f"{output}: {_summary(progress)}")
-    if options.verbose:
-        _say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
-    if source.decode_errors:
-        raise VideoError(
-            f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
-            f" missing or spoilt in {output}; try another copy of it"
-        )
-    if missing := _missing_seconds(source, progress):
-        _announce(
-            options,
-            f"the picture of {source.path} ends {missing:.1f} s before the file should;"
-            " if it was cut off, get another copy",
-        )
     return 0
 
 
@@ -242,42 +220,6 @@ def _few_lines(total: int | None) -> Callable[[Progress], None]:
         )
 
     return tell
-
-
-def _expected_frames(source: FileSource) -> int | None:
-    """A good guess: headers can be wrong, and parts of a file are not counted in them."""
-    info = source.info
-    if info.frame_count is None and info.duration is not None:
-        return round(info.duration * info.rate)
-    return info.frame_count
-
-
-def _missing_seconds(source: FileSource, progress: Progress) -> float:
-    """How much earlier than announced the picture ended; 0 if it is within reason.
-
-    Some containers hide that they were cut off. It is no proof of damage: the duration may be the
-    sound's, which is often a little longer.
-    """
-    info = source.info
-    if info.duration is None:
-        return 0.0
-    missing = info.duration - (progress.pts * info.time_base + 1 / info.rate)
-    return float(missing) if missing > max(Fraction(1), info.duration / 20) else 0.0
-
-
-def _described(source: FileSource) -> str:
-    info = source.info
-    return (
-        f"{source.path}: {info.width}x{info.height} {info.codec} {info.pix_fmt},"
-        f" {float(info.rate):.4g} frames/s"
-    )
-
-
-def _summary(progress: Progress) -> str:
-    return (
-        f"{progress.written} frames in {progress.seconds:.1f} s"
-        f" ({progress.rate:.1f} frames/s, slowest stage: {progress.slowest})"
-    )
 
 
 def _announce(options: argparse.Namespace, *lines: str) -> None:
