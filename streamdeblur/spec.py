@@ -17,6 +17,8 @@ INPUT_NAME = "frames"
 """The graph's input: uint8 RGB, shape [batch, height, width, 3]."""
 OUTPUT_NAME = "sharp"
 """The graph's output: the same type and shape as the input."""
+FINITE_NAME = "finite"
+"""A second output that fp16 graphs have: bool [batch], whether all was finite before the cast."""
 _PREFIX = "streamdeblur."
 
 
@@ -27,7 +29,12 @@ class ModelSpec:
     name: str
     """As shown to people, for example `fast`."""
     precision: str = "fp32"
-    """Of the arithmetic inside the graph: fp32 or fp16."""
+    """Of the arithmetic inside the graph: fp32, fp16 or int8."""
+    accepted: list[str] = field(default_factory=list)
+    """Precisions below fp32 that may be chosen for this file without being asked for: their loss
+    was measured and accepted when it was exported. Of an fp32 file, `bf16` can be one."""
+    twin: str | None = None
+    """Name of the file beside this one that holds the same network in fp32."""
     multiple_of: int = 1
     """The graph pads to a multiple of this, in pixels, by itself; tiles start on one."""
     receptive_field: int | None = None
