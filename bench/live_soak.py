@@ -5,15 +5,12 @@ A simulated camera sends at its own pace; frames go through the network into a w
 the end the delay above the network's own time, the share of dropped frames, and the growth of the
 delay and of the memory between the first and the last third.
 
-    python bench/live_soak.py --minutes 30                                 # an identity network
-    python bench/live_soak.py --minutes 30 --model fast --size 320x240
+    python -m bench.live_soak --minutes 30                                 # an identity network
+    python -m bench.live_soak --minutes 30 --model fast --size 320x240
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from bench import harness
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.feeds import LiveSource
 from streamdeblur.frames import Frame
@@ -85,7 +83,7 @@ class Screen:
 
 def main() -> None:
     """Run, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = harness.parser("bench.live_soak", __doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--model", help="name or file; by default an identity network")
     parser.add_argument("--size", default="640x480", metavar="WxH")
@@ -93,6 +91,7 @@ def main() -> None:
     parser.add_argument("--adapt", action="store_true", help="let the network step down")
     parser.add_argument("--record", action="store_true", help="record as well")
     args = parser.parse_args()
+    facts = harness.say_machine()
 
     network = Timed(Deblurrer.load(args.model) if args.model else Identity())
     choices = choices_of(network, None) if args.adapt else [Choice(network)]  # type: ignore[arg-type]
@@ -117,7 +116,7 @@ def main() -> None:
             nonlocal next_line
             if time.monotonic() >= next_line:
                 next_line += 60
-                memory.append(resident())
+                memory.append(harness.resident())
                 print(f"{live.figures(progress)}, {memory[-1]:.0f} MB", flush=True)
             if time.monotonic() >= end:
                 live.obey("quit")
@@ -127,28 +126,41 @@ def main() -> None:
             if args.record:
                 live.add(Recording(Path(folder, "soak.mp4"), source.info))
             progress = live.run(watch)
-        memory.append(resident())
-    report(progress, screen.delays, network.seconds, memory)
+        memory.append(harness.resident())
+    figures = report(progress, screen.delays, network.seconds, memory)
+    harness.write(args.json, facts, **figures)
 
 
 def report(
     progress: Progress, delays: list[float], costs: list[float], memory: list[float]
-) -> None:
-    """Print what the run is judged by."""
+) -> dict[str, float]:
+    """Print what the run is judged by, and return it: times in ms, memory in MB."""
     own = median(costs)
     first, last = (median(part) for part in thirds(delays))
-    late = sorted(delays)[int(0.95 * len(delays))]
+    figures = {
+        "frames": progress.read,
+        "seconds": progress.seconds,
+        "dropped": progress.dropped,
+        "delay": 1000 * median(delays),
+        "delay of 95 %": 1000 * sorted(delays)[int(0.95 * len(delays))],
+        "longest delay": 1000 * max(delays),
+        "network": 1000 * own,
+        "growth of the delay": 1000 * (last - first),
+        "memory at first": memory[0],
+        "memory at last": memory[-1],
+    }
     share = progress.dropped / max(progress.read, 1)
     print(
         f"{progress.read} frames in {progress.seconds:.0f} s, {progress.dropped} dropped"
         f" ({100 * share:.3f} %)\n"
-        f"delay: median {1000 * median(delays):.1f} ms, 95 % {1000 * late:.1f} ms,"
-        f" most {1000 * max(delays):.0f} ms\n"
-        f"network: median {1000 * own:.1f} ms; the delay's median above it:"
+        f"delay: median {figures['delay']:.1f} ms, 95 % {figures['delay of 95 %']:.1f} ms,"
+        f" most {figures['longest delay']:.0f} ms\n"
+        f"network: median {figures['network']:.1f} ms; the delay's median above it:"
         f" {(median(delays) - own) / FRAME:.2f} frames\n"
-        f"growth from the first to the last third: delay {1000 * (last - first):+.1f} ms;"
+        f"growth from the first to the last third: delay {figures['growth of the delay']:+.1f} ms;"
         f" memory {memory[0]:.0f} to {memory[-1]:.0f} MB"
     )
+    return figures
 
 
 def thirds(values: list[float]) -> Iterator[Iterable[float]]:
@@ -156,16 +168,6 @@ def thirds(values: list[float]) -> Iterator[Iterable[float]]:
     third = max(1, len(values) // 3)
     yield values[:third]
     yield values[-third:]
-
-
-def resident() -> float:
-    """Memory of this process, in MB: now on Linux, elsewhere the most so far."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return pages * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

@@ -4,33 +4,29 @@ The tests' own server sends MPEG-TS over TCP, breaks off, stays away for up to 4
 Prints for each time how long after the return the first picture came, and at the end the slowest,
 and the threads, open files and memory before and after.
 
-    python bench/reconnect.py --times 50
+    python -m bench.reconnect --times 50
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import resource
-import sys
 import threading
 import time
-from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from streamdeblur.feeds import LiveSource  # after the path to `tests`
+from bench import harness
+from streamdeblur.feeds import LiveSource
 from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 
 
 def main() -> None:
     """Break and mend, and print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = harness.parser("bench.reconnect", __doc__)
     parser.add_argument("--times", type=int, default=50)
     args = parser.parse_args()
+    facts = harness.say_machine()
     took: list[float] = []
     with Broadcast(size=(320, 240)) as station, open_source(station.url) as source:
         assert isinstance(source, LiveSource)
@@ -54,12 +50,12 @@ def main() -> None:
     print(f"back after {median(took):.2f} s in the median, {max(took):.2f} s at most")
     for name, old, new in zip(("threads", "open files", "MB"), before, after, strict=True):
         print(f"{name}: {old:g} before, {new:g} after")
+    harness.write(args.json, facts, back=took, before=before, after=after)
 
 
 def census() -> tuple[int, int, float]:
     """Threads, open files and MB of memory of this process; for Linux."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    memory = round(pages * resource.getpagesize() / 1e6, 1)
+    memory = round(harness.resident(), 1)
     return threading.active_count(), len(os.listdir("/proc/self/fd")), memory
 
 

@@ -11,11 +11,8 @@ multiply-adds: forward, and backward to inputs and weights). Pictures are random
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -24,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench import harness
 from train import cost, processes, run
 from train.config import TrainConfig
 from train.data import Samples
@@ -47,6 +45,7 @@ class Same:
 def main() -> int:
     """Measure and print; the exit status."""
     options = _parser().parse_args()
+    facts = harness.say_machine()
     with tempfile.TemporaryDirectory() as folder:
         try:
             device, _ = processes.join(options.device)
@@ -64,18 +63,16 @@ def main() -> int:
             out=Path(folder) / "run",
         )
         figures = _measure(config, device, options.rounds, options.steps)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    figures |= {"arch": options.arch, "device": name, "torch": torch.__version__}
-    for key, value in figures.items():
-        print(f"{key:34} {value:.4g}" if isinstance(value, float) else f"{key:34} {value}")
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    title = f"{options.arch} on {device.type}, {options.batch} crops of {options.crop} a step"
+    rows = [{"part": name, "figure": value} for name, value in figures.items()]
+    harness.show(title, {"part": "", "figure": ".4g"}, rows)
+    harness.write(options.json, facts, title=title, figures=figures)
     return 0
 
 
 def _measure(
     config: TrainConfig, device: torch.device, rounds: int, steps: int
-) -> dict[str, float | str]:
+) -> dict[str, float]:
     """Crops a second of each part, medians over the rounds, and their ratios."""
     job = run.start(config, device)
     samples = Samples(config, device)
@@ -90,12 +87,12 @@ def _measure(
         "whole": lambda: run.advance(job, samples, plan),
         "matrix": lambda: left @ right,
     }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for work in parts.values():  # warm-up: compilation, choice of algorithms
-        _time(work, device, 3)
-    for _ in range(rounds):
-        for name, work in parts.items():
-            times[name].append(_time(work, device, steps))
+
+    def finish() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    times = harness.take_turns(parts, rounds, calls=steps, finish=finish)
     seconds = {name: median(values) for name, values in times.items()}
     crops = {name: config.batch / seconds[name] for name in ("samples", "network", "whole")}
     _, multiply_adds = cost.total(cost.layers(job.network, plan.crop, plan.crop))
@@ -112,16 +109,6 @@ def _measure(
     }
 
 
-def _time(work: Callable[[], object], device: torch.device, steps: int) -> float:
-    """Seconds a call, waited for."""
-    began = time.perf_counter()
-    for _ in range(steps):
-        work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return (time.perf_counter() - began) / steps
-
-
 def _make_pictures(folder: Path, side: int) -> None:
     random = np.random.default_rng(0)
     for number in range(8):
@@ -130,20 +117,14 @@ def _make_pictures(folder: Path, side: int) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.training",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = harness.parser("bench.training", __doc__, rounds=5)
     parser.add_argument("--arch", choices=("fast", "paper"), default="paper", help="architecture")
     parser.add_argument("--crop", type=int, default=256, help="side in pixels")
     parser.add_argument("--batch", type=int, default=32, help="crops a step")
     parser.add_argument("--reuse", type=int, default=4, help="as in training")
     parser.add_argument("--compile", action="store_true", help="torch.compile the generator")
     parser.add_argument("--device", default="auto", help="cpu, cuda, or auto")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved measurements")
     parser.add_argument("--steps", type=int, default=10, help="steps a measurement")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
     return parser
 
 

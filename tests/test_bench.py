@@ -1,51 +1,73 @@
-"""The benchmark runs and prints its ratio; what it measures is nobody's business here."""
+"""Benchmarks run, at their smallest, and print what they are there for, whatever it is here."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bench import harness
 from tests.tiny_onnx import identity
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_end_to_end_prints_the_ratio(tmp_path: Path) -> None:
+def test_end_to_end_prints_the_ratio_and_what_ffmpeg_alone_needs(tmp_path: Path) -> None:
     model, figures = tmp_path / "identity.onnx", tmp_path / "figures.json"
     model.write_bytes(identity())
     flags = ["--model", str(model), "--sizes", "64x48", "--frames", "4", "--rounds", "2"]
-    done = subprocess.run(
-        [sys.executable, "bench/end_to_end.py", *flags, "--json", str(figures)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "64x48: model alone" in done.stdout
-    assert "ratio" in done.stdout
-    rounds = json.loads(figures.read_text())["sizes"]["64x48"]
-    assert len(rounds) == 2
-    assert all(each["end_to_end_fps"] > 0 for each in rounds)
+    printed = _run("bench.end_to_end", *flags, "--json", str(figures))
+    assert "tiny fp32 on CPUExecutionProvider" in printed
+    assert "onnxruntime" in printed.splitlines()[1]  # versions
+    written = json.loads(figures.read_text())
+    (row,) = written["sizes"]
+    assert row["size"] == "64x48"
+    assert row["from"] <= row["ratio"] <= row["to"]
+    assert row["end to end"] > 0
+    assert (row["ffmpeg alone"] is not None) == bool(shutil.which("ffmpeg"))
+    assert written["machine"]["cores"] >= 1
 
 
 def test_live_soak_prints_delay_drops_and_growth() -> None:
     flags = ["--minutes", "0.05", "--size", "64x48", "--record"]
-    printed = _run("bench/live_soak.py", *flags)
+    printed = _run("bench.live_soak", *flags)
     for figure in ("dropped (", "delay: median", "above it:", "growth from the first", "MB"):
         assert figure in printed
 
 
 def test_reconnect_prints_how_soon_it_is_back() -> None:
-    printed = _run("bench/reconnect.py", "--times", "1")
+    printed = _run("bench.reconnect", "--times", "1")
     assert "back after" in printed
     assert "threads:" in printed
 
 
-def _run(script: str, *flags: str) -> str:
+def _run(module: str, *flags: str) -> str:
     done = subprocess.run(
-        [sys.executable, script, *flags], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_cases_take_turns() -> None:
+    called: list[str] = []
+    cases = {name: lambda name=name: called.append(name) for name in "ab"}  # type: ignore[misc]
+    times = harness.take_turns(cases, rounds=2, calls=2, warm_up=1)
+    assert called == list("aabb") * 3
+    assert {name: len(rounds) for name, rounds in times.items()} == {"a": 2, "b": 2}
+
+
+def test_the_ratio_is_that_of_neighbours() -> None:
+    times = {"a": [1.0, 30.0, 2.0], "b": [2.0, 60.0, 1.0]}  # the machine was slow in round two
+    assert harness.ratio(times, "a", "b") == 0.5
+
+
+def test_tables_show_what_is_missing_as_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    harness.show("title", {"case": "", "ms": ".1f"}, [{"case": "a", "ms": 1.25}, {"case": "b"}])
+    printed = capsys.readouterr().out
+    assert "1.2" in printed
+    assert "-" in printed.splitlines()[-2]

@@ -84,7 +84,7 @@ def test_the_benchmark_of_training_says_what_limits_it(tmp_path, capsys, monkeyp
     monkeypatch.setattr(sys, "argv", ["training", *flags, "--json", str(figures)])
     assert training.main() == 0
     assert "whole : network alone" in capsys.readouterr().out
-    assert 0 < json.loads(figures.read_text())["share of it"] < 2
+    assert 0 < json.loads(figures.read_text())["figures"]["share of it"] < 2
 
 
 @pytest.mark.slow
