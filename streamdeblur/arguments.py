@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 _EXAMPLES = """\
 examples:
@@ -91,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--gpu", type=_whole(0), default=0, metavar="N", help="which GPU (default: %(default)s)")
     add("--threads", type=_whole(1), metavar="N", help="for the network; default: one a core")
+    add("--tile", type=_tile, default="auto", metavar="auto|N|off",
+        help="do large pictures in tiles of N pixels; auto: if they do not fit into the memory "
+        "(default: %(default)s)")  # fmt: skip
 
     add = parser.add_argument_group("picture").add_argument
     add(
@@ -196,6 +199,16 @@ def _whole(least: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _tile(text: str) -> int | Literal["auto", "off"]:
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    with suppress(argparse.ArgumentTypeError):
+        return _whole(1)(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not auto, off or a number of pixels")
 
 
 def _place(text: str) -> tuple[str, int]:

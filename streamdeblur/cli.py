@@ -145,7 +145,14 @@ def _loaded(options: argparse.Namespace) -> Deblurrer:
 def _network(model: str, options: argparse.Namespace) -> Deblurrer:
     from streamdeblur.deblurrer import Deblurrer
 
-    return Deblurrer.load(model, device=options.device, threads=options.threads, gpu=options.gpu)
+    return Deblurrer.load(
+        model,
+        device=options.device,
+        threads=options.threads,
+        gpu=options.gpu,
+        tile=options.tile,
+        say=lambda line: _announce(options, line),
+    )
 
 
 @contextmanager

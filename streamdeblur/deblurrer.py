@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
 from streamdeblur.session import (
+    CPU,
     captured_output,
     cpu_session,
     cuda_session,
@@ -22,6 +23,7 @@ from streamdeblur.session import (
     reason,
 )
 from streamdeblur.spec import ModelSpec
+from streamdeblur.tiling import RunFailed, Tile, Tiling, need_of
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -76,7 +78,14 @@ class Deblurrer:
     notices: tuple[str, ...]
     """What a person should know before the work starts; one line each."""
 
-    def __init__(self, session: ort.InferenceSession, path: Path, *notices: str) -> None:
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        path: Path,
+        *notices: str,
+        tile: Tile = "auto",
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self._session = session
         self._path = path
         self._input = _picture_input(session, path)
@@ -86,7 +95,10 @@ class Deblurrer:
         self.notices = notices if spec else (*notices, _foreign_notice(self.spec))
         # One small picture: a model that changes sizes, or a GPU that lacks a library, fails
         # here and not after the output was begun.
-        self(np.zeros((1, 32, 64, 3), np.uint8))
+        self._whole(np.zeros((1, 32, 64, 3), np.uint8))
+        is_measured = self.provider == CPU and tile == "auto"
+        need = need_of(self._whole) if is_measured else None
+        self._tiling = Tiling(self.spec, tile=tile, need=need, say=say)
 
     @classmethod
     def load(
@@ -96,6 +108,8 @@ class Deblurrer:
         device: Device = "auto",
         threads: int | None = None,
         gpu: int = 0,
+        tile: Tile = "auto",
+        say: Callable[[str], None] = lambda line: None,
     ) -> Deblurrer:
         """Make a network ready to run.
 
@@ -104,6 +118,9 @@ class Deblurrer:
             device: `auto` takes an NVIDIA GPU if it truly works, and else the processor.
             threads: on the processor; None for one on each core that this process may use.
             gpu: which of the NVIDIA GPUs, from 0.
+            tile: side in pixels of the tiles in which large pictures are done; `auto` cuts what
+                does not fit into the memory, `off` nothing.
+            say: told while the work goes on that pictures are cut, and why.
 
         Raises:
             ModelError: there is no such model, it does not fit, or the device cannot be had.
@@ -116,12 +133,12 @@ class Deblurrer:
             try:
                 session = cuda_session(path, threads, gpu)
                 with captured_output():
-                    return cls(session, path)
+                    return cls(session, path, tile=tile, say=say)
             except ModelError as error:
                 if device == "cuda":
                     raise
                 notices.append(f"running on the processor: {error}")
-        return cls(cpu_session(path, threads), path, *notices)
+        return cls(cpu_session(path, threads), path, *notices, tile=tile, say=say)
 
     @property
     def precision(self) -> str:
@@ -148,6 +165,19 @@ class Deblurrer:
             raise ValueError(
                 f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
+        return self._tiling(images, self._whole)
+
+    def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Yield as many frames, in the same order, each with its `sharp` set.
+
+        Raises:
+            ModelError: as for a call.
+        """
+        for frame in frames:
+            frame.sharp = self(frame.image)
+            yield frame
+
+    def _whole(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self._input.type == _UINT8:
             sharp = self._run(np.ascontiguousarray(images))
         else:
@@ -160,22 +190,12 @@ class Deblurrer:
             )
         return sharp
 
-    def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield as many frames, in the same order, each with its `sharp` set.
-
-        Raises:
-            ModelError: as for a call.
-        """
-        for frame in frames:
-            frame.sharp = self(frame.image)
-            yield frame
-
     def _run(self, tensor: NDArray[Any]) -> NDArray[Any]:
         try:
             answer: NDArray[Any] = self._session.run(None, {self._input.name: tensor})[0]
         except Exception as error:  # ORT's errors share no base of their own
             shape = "x".join(map(str, tensor.shape))
-            raise ModelError(f"{self._path} failed on a {shape} tensor: {reason(error)}") from error
+            raise RunFailed(f"{self._path} failed on a {shape} tensor: {reason(error)}") from error
         return answer
 
     def _run_float(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

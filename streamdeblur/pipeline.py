@@ -17,10 +17,12 @@ from typing import Generic, Protocol, TypeVar
 
 from streamdeblur.delays import Delays
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame, FrameSink, FrameSource
+from streamdeblur.frames import Frame, FrameSink, FrameSource, VideoInfo
 
 T = TypeVar("T")
 
+_MOST_WAITING = 300e6  # bytes of frames between two stages: four of 3840x2160, one of 7680x4320
+_BYTES_A_PIXEL = 9  # of a frame: its picture, the view of it, and what the network made of it
 _TICK = 0.05  # seconds after which one who waits for a live frame looks at something else
 _SINK_TICK = 0.02  # the same for a sink: a window that is pressed two keys in this time hears one
 # Seconds that a live source is given to end: it may hang in a driver, and is left behind then.
@@ -117,7 +119,7 @@ def run(
             progress.read += 1
             yield frame
 
-    depth = 1 if source.live else 4
+    depth = 1 if source.live else _depth(source.info)
     first = _Handover[Frame](depth, dropped if source.live else None)
     read = _Ahead(counted(), first, _PATIENCE if source.live else None)
     # What the network's stage waits for its input counts against it, and is taken off again.
@@ -145,6 +147,12 @@ def run(
             f"{progress.read} frames were read but {progress.written} written; please report this"
         )
     return progress
+
+
+def _depth(info: VideoInfo) -> int:
+    """How many frames may wait between two stages."""
+    frame = _BYTES_A_PIXEL * info.width * info.height
+    return max(1, min(4, int(_MOST_WAITING / frame)))
 
 
 def prefetch(items: Iterable[T], depth: int = 4) -> Generator[T, None, None]:
