@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer, bundled_models
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
-    from streamdeblur.pipeline import Progress, latest, prefetch, run
+    from streamdeblur.pipeline import Progress, run
     from streamdeblur.preview import PreviewSink
     from streamdeblur.recording import Recording
     from streamdeblur.restream import Restream
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from streamdeblur.sinks import FileSink, default_output
     from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
+    from streamdeblur.threads import latest, prefetch
 
 __all__ = [
     "AdaptiveNetwork",
@@ -60,7 +61,7 @@ __all__ = [
 _HOMES = {
     "deblurrer": ("Deblurrer", "bundled_models"),
     "frames": ("Frame", "VideoInfo"),
-    "pipeline": ("Progress", "latest", "prefetch", "run"),
+    "pipeline": ("Progress", "run"),
     "preview": ("PreviewSink",),
     "recording": ("Recording",),
     "restream": ("Restream",),
@@ -70,6 +71,7 @@ _HOMES = {
     "feeds": ("LiveSource", "RealtimeSource"),
     "sources": ("FileSource", "open_source"),
     "spec": ("ModelSpec",),
+    "threads": ("latest", "prefetch"),
 }
 
 

@@ -19,7 +19,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import close_reader, explained, reason
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, VideoInfo, rgb_view
 from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, video_info
-from streamdeblur.pipeline import watched
+from streamdeblur.threads import watched
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""

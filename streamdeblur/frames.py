@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import av
 import numpy as np
@@ -17,24 +17,50 @@ Image = NDArray[np.uint8]
 """RGB, shape (H, W, 3), full range, C-contiguous."""
 
 
-@dataclass(slots=True)
 class Frame:
-    """One picture and the moment it is shown."""
+    """One picture and the moment it is shown.
 
-    picture: av.VideoFrame
-    """As decoded: native planes, depth, tags and side data. Never changed."""
-    image: Image
-    """The RGB view of `picture` that the network sees, made once."""
-    pts: int
-    """Presentation time, in ticks of the video's `time_base`."""
-    sharp: Image | None = None
-    """The network's answer to `image`; same shape. None until a deblurrer has seen the frame."""
-    captured: float | None = None
-    """When the data of a live frame came, in seconds of `time.monotonic`; None for files."""
+    Args:
+        picture: as decoded.
+        image: its RGB view; None to have it made from `picture` when it is first asked for.
+        pts: presentation time, in ticks of the video's `time_base`.
+        sharp: the network's answer, if there is one.
+        captured: when the data of a live frame came.
+    """
+
+    __slots__ = ("_image", "captured", "finished", "picture", "pts", "sharp")
+
+    def __init__(
+        self,
+        picture: av.VideoFrame,
+        image: Image | None,
+        pts: int,
+        sharp: Image | None = None,
+        captured: float | None = None,
+    ) -> None:
+        self.picture = picture
+        """As decoded: native planes, depth, tags and side data. Never changed."""
+        self._image = image
+        self.pts = pts
+        """Presentation time, in ticks of the video's `time_base`."""
+        self.sharp = sharp
+        """The network's answer to `image`; same shape. None until a network has seen the frame."""
+        self.captured = captured
+        """When the data of a live frame came, in seconds of `time.monotonic`; None for files."""
+        self.finished: av.VideoFrame | None = None
+        """What a `PreparingSink` is going to encode, from when it was prepared until then."""
+
+    @property
+    def image(self) -> Image:
+        """The RGB view of `picture` that the network sees, made once: in whatever thread asks."""
+        if self._image is None:
+            self._image = rgb_view(self.picture)
+        return self._image
 
     def __repr__(self) -> str:
-        height, width, _ = self.image.shape
-        return f"Frame({width}x{height} {self.picture.format.name}, pts={self.pts})"
+        picture = self.picture
+        size = f"{picture.width}x{picture.height}"
+        return f"Frame({size} {picture.format.name}, pts={self.pts})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +152,14 @@ class FrameSink(Protocol):
 
     def write(self, frame: Frame) -> None:
         """Take the next frame, in order of presentation."""
+
+
+@runtime_checkable
+class PreparingSink(FrameSink, Protocol):
+    """A sink that can do a part of its work ahead, for several frames at the same time."""
+
+    def prepare(self, frame: Frame) -> Frame:
+        """Set `finished` of the frame, and return the frame. Changes nothing of the sink."""
 
 
 _LUMA_WEIGHTS = {

@@ -10,15 +10,17 @@ from datetime import datetime
 from pathlib import Path
 
 from streamdeblur.delays import Delays
+from streamdeblur.detached import Detached, LiveSink
 from streamdeblur.errors import StreamDeblurError
 from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.frames import Frame
-from streamdeblur.pipeline import Detached, LiveSink, Progress, promised, run
+from streamdeblur.pipeline import Progress, run
 from streamdeblur.preview import PreviewSink
 from streamdeblur.recording import Recording
 from streamdeblur.rhythm import AdaptiveNetwork, Choice
 from streamdeblur.serve import ServeSink, Statistics
 from streamdeblur.stills import Snapshot
+from streamdeblur.threads import promised
 
 _STEP = 0.1  # of strength, for one key press
 _REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for

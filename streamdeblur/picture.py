@@ -129,13 +129,17 @@ class PictureTrack:
                 f"{encoding.encoder} has no option {option}{_options_like(stream, option)}"
             )
 
-    def encode(self, frame: Frame) -> list[Packet[Any]]:
-        """Correct a frame and encode it; the packets may be those of earlier frames, or none."""
+    def finished(self, frame: Frame) -> av.VideoFrame:
+        """The corrected picture as `encode` takes it. Several threads may ask at once."""
         picture = corrected(frame, self._strength)
         if self._compare:
             picture = side_by_side(planar_copy(frame.picture), picture)
         picture = self._as_coded(picture)
         picture.time_base = self._info.time_base
+        return picture
+
+    def encode(self, picture: av.VideoFrame) -> list[Packet[Any]]:
+        """Encode a finished picture; the packets may be those of earlier ones, or none."""
         return self._stream.encode(picture)
 
     def flush(self) -> list[Packet[Any]]:

@@ -100,7 +100,7 @@ class Recording:
         """
         frame = fitted(frame, self._info.width, self._info.height)
         with translated(f"can't write {self.part}"):
-            self._output.mux(self._picture.encode(frame))
+            self._output.mux(self._picture.encode(self._picture.finished(frame)))
         self.frames_written += 1
 
     def __enter__(self) -> Self:

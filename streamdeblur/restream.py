@@ -117,7 +117,7 @@ class Restream:
         frame = fitted(frame, self._info.width, self._info.height)
         with translated(f"can't send to {self.shown}"):
             try:
-                self._output.mux(self._picture.encode(frame))
+                self._output.mux(self._picture.encode(self._picture.finished(frame)))
             except BrokenPipeError:
                 if self._target != "-":
                     raise

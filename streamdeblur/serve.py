@@ -30,8 +30,8 @@ from streamdeblur.guard import (
 )
 from streamdeblur.listening import listen, page_url
 from streamdeblur.newest import Newest
-from streamdeblur.pipeline import event_loop
 from streamdeblur.stills import as_jpeg, as_png
+from streamdeblur.threads import event_loop
 
 MOST_CONNECTIONS = 64
 SECONDS_UNTIL_STALLED = 5.0

@@ -15,6 +15,7 @@ from typing import Any
 import onnxruntime as ort
 
 from streamdeblur.errors import ModelError
+from streamdeblur.threads import usable_cores
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 _INSTALL = "pip install 'streamdeblur[cuda]' brings what it needs, or take --device cpu"
@@ -96,7 +97,8 @@ def reason(error: Exception) -> str:
 def _session(path: Path, threads: int | None, providers: list[Any]) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what matters arrives as an exception
-    options.intra_op_num_threads = threads or _usable_cores()
+    # By itself it would count the machine's cores, also those that this process may not use.
+    options.intra_op_num_threads = threads or usable_cores()
     # Values too small for the eye must not slow the processor down.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Decoding and encoding need the same cores. On two of them, files came out as fast without
@@ -107,13 +109,6 @@ def _session(path: Path, threads: int | None, providers: list[Any]) -> ort.Infer
         return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ORT's errors share no base of their own
         raise ModelError(f"cannot load {path}: {reason(error)}; is it an ONNX model?") from error
-
-
-def _usable_cores() -> int:
-    """ONNX Runtime would count the machine's cores, also those that this process may not use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _missing(lines: list[str]) -> str:

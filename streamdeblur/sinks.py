@@ -103,22 +103,27 @@ class FileSink:
         self.notices = (*self._picture.notices, *copied, *self._picture.losses())
         """What differs from the input or cannot be kept, one line each."""
 
+    def prepare(self, frame: Frame) -> Frame:
+        """Correct a frame, which `write` does else. Several threads may do it at the same time.
+
+        Raises:
+            VideoError: its size is not that of the video.
+        """
+        frame.finished = self._finished(frame)
+        return frame
+
     def write(self, frame: Frame) -> None:
-        """Correct a frame and encode it.
+        """Correct a frame, unless it is prepared, and encode it.
 
         Raises:
             VideoError: its size is not that of the video, or encoding or writing fails.
         """
-        info = self._info
-        if (frame.picture.width, frame.picture.height) != (info.width, info.height):
-            raise VideoError(
-                f"frame {self.frames_written} is {frame.picture.width}x{frame.picture.height}, the "
-                f"video {info.width}x{info.height}: videos that change their size are not supported"
-            )
+        picture = frame.finished or self._finished(frame)
+        frame.finished = None  # another sink may want another
         if not self._started:
             self._start()
         with translated(f"can't write {self.path}"):
-            self._mux(self._picture.encode(frame))
+            self._mux(self._picture.encode(picture))
         self.frames_written += 1
 
     def __enter__(self) -> Self:
@@ -142,6 +147,17 @@ class FileSink:
     def _add_picture(self) -> None:
         assert self._copier is not None
         self._picture.open(self._copier.picture)
+
+    def _finished(self, frame: Frame) -> av.VideoFrame:
+        picture, info = frame.picture, self._info
+        if (picture.width, picture.height) != (info.width, info.height):
+            raise VideoError(
+                f"the frame at {float(frame.pts * info.time_base):.3f} s is {picture.width}x"
+                f"{picture.height}, the video {info.width}x{info.height}: videos that change their"
+                " size are not supported"
+            )
+        with translated(f"can't write {self.path}"):
+            return self._picture.finished(frame)
 
     def _start(self) -> None:
         """Write the header."""

@@ -16,7 +16,7 @@ from streamdeblur.addresses import Transport, live_address
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
-from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo, rgb_view
+from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
 from streamdeblur.headers import (
     chroma_location,
     open_container,
@@ -128,7 +128,7 @@ class FileSource(ClosedInTheEnd):
             picture, self._first = self._first, None
             pts = clock.tick(picture) - self._shift
             self.frames_read += 1
-            yield Frame(picture, rgb_view(picture), pts)
+            yield Frame(picture, None, pts)
             self._first = next(self._pictures, None)
 
     def _open(self) -> None:

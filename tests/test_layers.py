@@ -20,7 +20,7 @@ ALLOWED = {
 }
 GUARDED = set().union(*ALLOWED.values())
 CONCURRENCY = {"threading", "_thread", "concurrent", "multiprocessing", "asyncio", "queue"}
-# Viewers of the page wait for their networks as coroutines, in a thread that the pipeline lends;
+# Viewers of the page wait for their networks as coroutines, in a thread that `threads` lends;
 # pictures are coded in the executor of its loop, and end with it.
 COROUTINES = {"guard.py", "newest.py", "serve.py", "webrtc.py"}
 
@@ -51,9 +51,9 @@ def test_imports_point_one_way(package: str) -> None:
     assert wrong == []
 
 
-def test_only_the_pipeline_has_threads() -> None:
+def test_only_one_file_has_threads() -> None:
     found = {path.name: CONCURRENCY & set(imported(path)) for path in sources("streamdeblur")}
-    assert found.pop("pipeline.py") == {"threading", "asyncio"}
+    assert found.pop("threads.py") == {"threading", "concurrent", "asyncio"}
     found = {name: modules for name, modules in found.items() if modules}
     assert found == {name: {"asyncio"} for name in COROUTINES}
 

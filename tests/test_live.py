@@ -20,14 +20,15 @@ import pytest
 
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.detached import Detached
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.feeds import LiveSource
 from streamdeblur.frames import Frame
 from streamdeblur.live import Live
-from streamdeblur.pipeline import Detached, promised
 from streamdeblur.recording import Recording
 from streamdeblur.rhythm import AdaptiveNetwork, Choice
 from streamdeblur.sources import open_source
+from streamdeblur.threads import promised
 from tests.broadcast import Broadcast
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import invert

@@ -12,7 +12,8 @@ import pytest
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.pipeline import Progress, event_loop, latest, prefetch, run
+from streamdeblur.pipeline import Progress, run
+from streamdeblur.threads import event_loop, latest, prefetch, spread
 
 
 def frame(pts: int) -> Frame:
@@ -84,7 +85,7 @@ class Collector:
 @pytest.fixture(autouse=True)
 def _no_thread_outlives_its_test() -> Iterator[None]:
     yield
-    assert [thread.name for thread in threading.enumerate()].count("streamdeblur") == 0
+    assert not [each for each in threading.enumerate() if each.name.startswith("streamdeblur")]
 
 
 def test_run_writes_every_frame_in_order_and_sharp() -> None:
@@ -181,6 +182,64 @@ def test_run_stops_when_asked() -> None:
     progress = run(source, Inverter(), sink, stopped=lambda: len(sink.frames) == 3)
     assert progress.written == 3
     assert source.closed
+
+
+def test_what_needs_no_order_is_done_for_several_frames_at_a_time() -> None:
+    meeting = threading.Barrier(3, timeout=5)
+
+    class PreparingCollector(Collector):
+        def prepare(self, item: Frame) -> Frame:
+            if item.pts < 3:
+                meeting.wait()
+            item.finished = item.picture
+            return item
+
+    sink = PreparingCollector()
+    progress = run(Clip(20), Inverter(), sink, helpers=3)
+    assert [item.pts for item in sink.frames] == list(range(20))
+    assert all(item.finished is item.picture for item in sink.frames)
+    assert progress.busy.keys() == {"decode", "view", "deblur", "correct", "write"}
+
+
+def test_spread_keeps_the_order_and_is_at_most_so_far_ahead() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def square(number: int) -> int:
+        time.sleep(0.002 * (number % 3))
+        return number**2
+
+    results = spread(square, numbers(), 3)
+    assert next(results) == 0
+    assert taken == [0, 1, 2, 3]
+    assert list(results) == [number**2 for number in range(1, 20)]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_spread_raises_what_the_work_raises_and_closes_its_items(threads: int) -> None:
+    closed = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from (1, 2, 0, 4)
+        finally:
+            closed.set()
+
+    results = spread(lambda number: 4 // number, numbers(), threads)
+    assert [next(results), next(results)] == [4, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert closed.is_set()
+    with pytest.raises(VideoError, match="broken"):
+        list(spread(frame_of, Clip(9, broken_at=5), threads))
+
+
+def frame_of(item: Frame) -> Frame:
+    return item
 
 
 def test_prefetch_is_at_most_depth_ahead() -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import VideoInfo
+from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink, default_output
 from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
@@ -471,10 +473,44 @@ def test_a_part_left_by_a_crash_is_replaced_and_a_failure_keeps_the_old_output(c
     assert names(clip.parent) == ["clip.deblurred.mp4", "clip.mp4"]
 
 
+def test_helpers_change_nothing_of_the_output(clip: Path) -> None:
+    class Inverter:
+        def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+            for frame in frames:
+                frame.sharp = 255 - frame.image
+                yield frame
+
+    outputs = []
+    for helpers in (1, 3):
+        outputs.append(clip.with_name(f"{helpers}.mkv"))
+        with (
+            FileSource(clip) as source,
+            FileSink(outputs[-1], source.info, copy_from=source, codec="ffv1") as sink,
+        ):
+            run(source, Inverter(), sink, helpers=helpers)
+    assert packets(outputs[0], "video") == packets(outputs[1], "video")
+
+
+def test_a_prepared_frame_can_go_to_another_sink_too(clip: Path) -> None:
+    whole, half = clip.with_name("whole.mkv"), clip.with_name("half.mkv")
+    with (
+        FileSource(clip) as source,
+        FileSink(whole, source.info, codec="ffv1") as first,
+        FileSink(half, source.info, codec="ffv1", strength=0) as second,
+    ):
+        for frame in source:
+            frame.sharp = 255 - frame.image
+            first.write(first.prepare(frame))
+            second.write(frame)
+    for plain, kept in zip(samples(clip), samples(half), strict=True):
+        assert all(np.array_equal(*both) for both in zip(plain, kept, strict=True))
+    assert not np.array_equal(samples(whole)[0][0], samples(half)[0][0])
+
+
 def test_a_frame_of_another_size_is_refused(clip: Path, make_clip: ClipMaker) -> None:
     other = make_clip("other.mp4", size=(32, 32))
     with (
-        pytest.raises(VideoError, match=r"frame 0 is 32x32, the video 64x48"),
+        pytest.raises(VideoError, match=r"at 0.000 s is 32x32, the video 64x48"),
         FileSource(clip) as source,
         FileSource(other) as wrong,
         FileSink(default_output(clip), source.info) as sink,
