@@ -100,6 +100,8 @@ def choose_encoding(
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
     if codec and not takes(wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
+    if codec and not _codes(wanted, size):
+        raise VideoError(f"{wanted} can't code {size[0]}x{size[1]} pixels: choose another --codec")
     encoder = wanted if codec else _best(info, size, wanted, takes, container)
     layout, notices = _layout(info, size, encoder)
     if not codec and encoder != _FAMILIES.get(info.codec):
@@ -151,7 +153,8 @@ def _best(
     container: str,
 ) -> str:
     """`wanted` if it loses neither depth nor chroma, else the first other that does not."""
-    candidates = [name for name in dict.fromkeys((wanted, *_SUBSTITUTES)) if takes(name)]
+    known = dict.fromkeys((wanted, *_SUBSTITUTES))
+    candidates = [name for name in known if takes(name) and _codes(name, size)]
     if not candidates:
         raise VideoError(f"{container} files can't hold video that this program encodes: use .mkv")
     if candidates[0] == "prores_ks":
@@ -162,6 +165,11 @@ def _best(
         if not set(losses) - {"transparency"}:  # which the other codecs lose as well
             return name
     return candidates[0]
+
+
+def _codes(encoder: str, size: tuple[int, int]) -> bool:
+    """Whether an encoder survives a size: up to a width of 48, x265 writes beyond its memory."""
+    return encoder != "libx265" or size[0] > 48
 
 
 def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import av
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -22,13 +23,23 @@ from streamdeblur.frames import VideoInfo
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
+MAX_PIXELS = 2**27
+"""Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
+_BOUNDS = {"max_pixels": str(MAX_PIXELS)}
+# Formats that make FFmpeg open what a file names, or run it: playlists, sessions, scripts.
+# fmt: off
+_REFERRING = {
+    "avisynth", "concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
+    "vapoursynth", "vobsub", "webm_dash_manifest",
+}
+# fmt: on
 
 
 def open_container(path: Path) -> InputContainer:
-    """Open a file of this computer for reading; a playlist in it cannot reach for the network.
+    """Open a file of this computer for reading, and nothing else that it may name.
 
     Raises:
-        VideoError: it is missing, a folder, empty, not allowed, or not a video.
+        VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
     """
     if path.is_dir():
         raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
@@ -37,11 +48,23 @@ def open_container(path: Path) -> InputContainer:
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
     with explained(f"can't open {path}", "is it a complete video file that you may read?"):
-        container = av.open(
-            str(path.absolute()),  # a relative name with a colon would be taken for a URL
-            container_options={"protocol_whitelist": "file,crypto,data"},
-            metadata_errors="replace",
-        )
+        try:
+            container = av.open(
+                str(path.absolute()),  # a relative name with a colon would be taken for a URL
+                options=_BOUNDS,  # also of the decoders that look at the first pictures
+                container_options={
+                    "protocol_whitelist": "file",
+                    "format_whitelist": ",".join(av.formats_available - _REFERRING),
+                    "pattern_type": "none",  # `%03d.png` is one picture and no series
+                },
+                metadata_errors="replace",
+            )
+        except FFmpegError as error:
+            if "Format not on whitelist" not in str(error.log):
+                raise
+            raise VideoError(
+                f"can't open {path}: it is a list of other files or addresses; give one of those"
+            ) from error
     if container.format.name == "avi":
         # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
         container.flags &= ~_MAKE_UP_TIMES
@@ -59,6 +82,7 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
         raise VideoError(f"{path} has no video stream: is it a sound file?")
     if stream.codec_context is None:
         raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
+    stream.codec_context.options |= _BOUNDS
     return stream
 
 

@@ -211,7 +211,10 @@ class FileSource(ClosedInTheEnd):
             return f"{self.path} has no picture at {float(start):g} s: choose an earlier start"
         if self.end is not None and not self.decode_errors:
             return f"{self.path} has no picture in the duration asked for: choose a longer one"
-        return f"no picture of {self.path} can be decoded: the file is damaged or empty"
+        return (
+            f"no picture of {self.path} can be decoded: the file is damaged or empty, or its"
+            " pictures are larger than 16K"
+        )
 
 
 class _Clock:

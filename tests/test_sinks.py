@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -547,3 +548,14 @@ def test_ffprobe_sees_the_same_clip(make_clip: ClipMaker) -> None:
         return report["streams"], times
 
     assert facts(default_output(path)) == facts(path)
+
+
+def test_a_picture_too_narrow_for_x265_becomes_h264(make_clip: ClipMaker) -> None:
+    path = make_clip("thin.mkv", size=(48, 64), codec="ffv1")
+    info = replace(FileSource(path).info, codec="hevc")
+    with FileSource(path) as source, FileSink(path.with_name("out.mp4"), info) as sink:
+        assert sink.notices[0] == "the video becomes H.264 (it was hevc)"
+        for frame in source:
+            sink.write(frame)
+    message = refused(path.with_name("x.mp4"), info, codec="hevc")
+    assert "libx265 can't code 48x64 pixels" in message

@@ -196,14 +196,6 @@ def test_a_file_without_permission_is_refused(make_clip: ClipMaker) -> None:
     assert "Permission denied" in refused(str(path))
 
 
-def test_a_local_playlist_cannot_reach_for_the_network(tmp_path: Path) -> None:
-    path = tmp_path / "list.m3u8"
-    path.write_text(
-        "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n"
-    )
-    assert "Protocol 'http' not on whitelist" in refused(str(path))
-
-
 def test_ffmpeg_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     refused(str(tmp_path / "text.mp4"))

@@ -43,6 +43,19 @@ def language_model() -> bytes:
     return model("Identity", INT64, ("batch", "tokens"), names=("input_ids", "logits"))
 
 
+def external_weight(location: str) -> bytes:
+    """One of ours that combines every sample, by exclusive or, with a byte in another file."""
+    place = {"location": location, "offset": "0", "length": "1"}
+    weight = (
+        _field(1, 1)  # dims
+        + _field(2, UINT8)
+        + _field(8, "weight")
+        + b"".join(_field(13, _field(1, key) + _field(2, text)) for key, text in place.items())
+        + _field(14, 1)  # data_location: external
+    )
+    return model("BitwiseXor", metadata=OURS, weight=weight)
+
+
 def model(
     operation: str,
     element: int = UINT8,
@@ -51,14 +64,14 @@ def model(
     output_dims: Dims | None = None,
     names: tuple[str, str] = (INPUT_NAME, OUTPUT_NAME),
     metadata: Mapping[str, str] | None = None,
+    weight: bytes = b"",
 ) -> bytes:
-    """A whole ONNX file: `operation`, which takes and gives one tensor."""
+    """A whole ONNX file: `operation`, which takes and gives one tensor, and may have a weight."""
+    inputs = _field(1, names[0]) + (_field(1, "weight") if weight else b"")
     graph = (
-        _field(
-            1,
-            b"".join(_field(i, text) for i, text in ((1, names[0]), (2, names[1]), (4, operation))),
-        )
+        _field(1, inputs + _field(2, names[1]) + _field(4, operation))
         + _field(2, operation)
+        + (_field(5, weight) if weight else b"")
         + _field(11, _tensor(names[0], element, dims))
         + _field(12, _tensor(names[1], element, output_dims or dims))
     )
