@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from streamdeblur.errors import ModelError, StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
-    from streamdeblur.deblurrer import Deblurrer, bundled_models
+    from streamdeblur.catalogue import bundled_models
+    from streamdeblur.deblurrer import Deblurrer
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
     from streamdeblur.pipeline import Progress, run
@@ -59,7 +60,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "deblurrer": ("Deblurrer", "bundled_models"),
+    "catalogue": ("bundled_models",),
+    "deblurrer": ("Deblurrer",),
     "frames": ("Frame", "VideoInfo"),
     "pipeline": ("Progress", "run"),
     "preview": ("PreviewSink",),

@@ -85,9 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--list-models", **question, const="models", help="show the bundled models and exit")
     add(
         "--device",
-        choices=("auto", "cpu", "cuda"),
+        metavar="NAME",
         default="auto",
-        help="auto takes an NVIDIA GPU if it works, else the processor (default: %(default)s)",
+        help="cpu, cuda, tensorrt, openvino, or another provider that the installed ONNX Runtime "
+        "has, such as directml or coreml; auto: what --doctor --benchmark found to be quickest, "
+        "else an NVIDIA GPU, OpenVINO or the processor, the first that works "
+        "(default: %(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16", "int8"),
+        default="auto",
+        help="of the arithmetic; auto: below fp32 only where the model's file says that the loss "
+        "was accepted (default: %(default)s)",
     )
     add("--gpu", type=_whole(0), default=0, metavar="N", help="which GPU (default: %(default)s)")
     add("--threads", type=_whole(1), metavar="N", help="for the network; default: one a core")

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamdeblur.deblurrer import Deblurrer, bundled_names
+from streamdeblur.catalogue import bundled_names
+from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.live import Live

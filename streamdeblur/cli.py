@@ -69,11 +69,12 @@ def _run(options: argparse.Namespace) -> int:
 def _answer(question: Literal["version", "models", "cameras"]) -> int:
     """What is asked for goes to stdout, and nothing else ever does."""
     if question == "models":
-        from streamdeblur.deblurrer import DEFAULT_MODEL, bundled_models
+        from streamdeblur.catalogue import DEFAULT_MODEL, bundled_models
 
         for model in bundled_models():
             default = "  (default)" if model.name == DEFAULT_MODEL else ""
-            print(f"{model.name:<12} {model.size / 1e6:6.1f} MB  {model.spec.precision}{default}")
+            precisions = ", ".join(model.precisions)
+            print(f"{model.name:<12} {model.size / 1e6:6.1f} MB  {precisions}{default}")
         return 0
     if question == "cameras":
         from streamdeblur.cameras import list_cameras
@@ -148,6 +149,7 @@ def _network(model: str, options: argparse.Namespace) -> Deblurrer:
     return Deblurrer.load(
         model,
         device=options.device,
+        precision=options.precision,
         threads=options.threads,
         gpu=options.gpu,
         tile=options.tile,

@@ -2,64 +2,148 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import (
+    AbstractContextManager,
+    contextmanager,
+    nullcontext,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from streamdeblur import devices, nvidia
+from streamdeblur.cache import cache_folder
+from streamdeblur.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
 from streamdeblur.errors import ModelError
 from streamdeblur.threads import usable_cores
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-_INSTALL = "pip install 'streamdeblur[cuda]' brings what it needs, or take --device cpu"
+# Free memory of a GPU from which on cuDNN may try all its algorithms, with all the workspace that
+# they want: 5 GB against 0.6 has been reported for one network, for half the time.
+_ROOM_TO_SEARCH = 6 << 30
 
 
-def cpu_session(path: Path, threads: int | None) -> ort.InferenceSession:
-    """Open a model on the processor, with one thread for each usable core by default.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How a network is to be run."""
+
+    device: Device
+    precision: str
+    threads: int | None = None
+    """On the processor; None for one on each core that this process may use."""
+    gpu: int = 0
+    """Which of the GPUs."""
+
+
+def open_session(
+    path: Path,
+    setting: Setting,
+    *,
+    quiet: bool = True,
+    captures: bool = True,
+    fixed: Mapping[str, int] | None = None,
+    engines: Path | None = None,
+) -> ort.InferenceSession:
+    """Open a model on a device.
+
+    Args:
+        path: of the model.
+        setting: what it is to run on.
+        quiet: whether all that is printed meanwhile is captured, in the whole process: not in a
+            thread beside others that print.
+        captures: whether work that repeats is to be recorded as a CUDA graph, where it can be.
+        fixed: sizes of free dimensions, by name.
+        engines: folder in which TensorRT keeps what it builds.
+
+    Raises:
+        ModelError: the device cannot be had (names what is missing), the file is no ONNX model,
+            or this ONNX Runtime cannot run it.
+    """
+    device = setting.device
+    if complaint := devices.why_missing(device):
+        raise ModelError(complaint)
+    options = _options(setting)
+    for name, size in (fixed or {}).items():
+        options.add_free_dimension_override_by_name(name, size)
+    if device.provider == CPU:
+        return opened(path, options, [CPU])
+    if plugins := devices.plugin_devices(device.provider):
+        wished = devices.processors(OPENVINO) if device.provider == OPENVINO else plugins
+        chosen = wished[setting.gpu : setting.gpu + 1] or wished[:1]
+        options.add_provider_for_devices(chosen, _plugin_options(setting))
+        providers = None
+    else:
+        providers = _providers(setting, captures=captures, engines=engines)
+    shield: AbstractContextManager[list[str]] = captured_output() if quiet else nullcontext([])
+    with shield as output:
+        if device.memory == "cuda" and hasattr(ort, "preload_dlls"):  # from 1.21
+            ort.preload_dlls()  # finds the libraries that pip installed
+        session = opened(path, options, providers)
+    # A provider that fails becomes the processor without an exception; only the session knows.
+    if session.get_providers()[0] != device.provider:
+        raise ModelError(f"cannot use {device.name}: {_missing(output, device)}; {device.install}")
+    return session
+
+
+def opened(
+    path: Path, options: ort.SessionOptions, providers: list[Any] | None
+) -> ort.InferenceSession:
+    """A session; None for the providers that `options` name.
 
     Raises:
         ModelError: the file is no ONNX model, or one that this ONNX Runtime cannot run.
     """
-    return _session(path, threads, [CPU])
-
-
-def cuda_session(path: Path, threads: int | None, gpu: int) -> ort.InferenceSession:
-    """Open a model on an NVIDIA GPU.
-
-    Raises:
-        ModelError: CUDA cannot be had (names the missing library), or as for `cpu_session`.
-    """
-    if CUDA not in ort.get_available_providers():
-        raise ModelError(f"cannot use CUDA: this onnxruntime was built without it; {_INSTALL}")
-    options = {
-        "device_id": gpu,
-        "arena_extend_strategy": "kSameAsRequested",  # by default memory grows in doublings
-        "use_tf32": 0,  # else fp32 would be fp32 in name only
-    }
-    with captured_output() as output:
-        if hasattr(ort, "preload_dlls"):  # from 1.21: finds the libraries that pip installed
-            ort.preload_dlls()
-        session = _session(path, threads, [(CUDA, options), CPU])
-    # A CUDA that fails becomes the processor without an exception; only the session knows.
-    if session.get_providers()[0] != CUDA:
-        raise ModelError(f"cannot use CUDA: {_missing(output)}; {_INSTALL}")
-    return session
-
-
-def has_nvidia_driver() -> bool:
-    """Whether trying CUDA makes sense; asking is silent and takes no time."""
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
+        return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except Exception as error:  # ORT's errors share no base of their own
+        raise ModelError(f"cannot load {path}: {reason(error)}; is it an ONNX model?") from error
+
+
+def cuda_options(
+    precision: str, free: int, gpu: int = 0, *, captures: bool = True
+) -> dict[str, str]:
+    """For the CUDA provider.
+
+    Args:
+        precision: of the arithmetic.
+        free: bytes of the GPU's memory that nobody uses.
+        gpu: which one.
+        captures: whether runs may be recorded as CUDA graphs.
+    """
+    roomy = free >= _ROOM_TO_SEARCH
+    return {
+        "device_id": str(gpu),
+        "arena_extend_strategy": "kSameAsRequested",  # by default memory grows in doublings
+        "cudnn_conv_algo_search": "EXHAUSTIVE" if roomy else "HEURISTIC",
+        "cudnn_conv_use_max_workspace": "1" if roomy else "0",
+        "use_tf32": "0",  # else fp32 would be fp32 in name only
+        "prefer_nhwc": "1" if precision == "fp16" else "0",  # the order that tensor cores want
+        "enable_cuda_graph": "1" if captures else "0",
+    }
+
+
+def tensorrt_options(precision: str, folder: Path, gpu: int = 0) -> dict[str, str]:
+    """For the TensorRT provider, which keeps its engines in `folder`."""
+    return {
+        "device_id": str(gpu),
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(folder),
+        "trt_timing_cache_enable": "1",  # makes the next engine of a like network quicker to build
+        "trt_timing_cache_path": str(folder.parent),
+        "trt_fp16_enable": "1" if precision == "fp16" else "0",
+        "trt_bf16_enable": "1" if precision == "bf16" else "0",
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+    }
 
 
 @contextmanager
@@ -94,28 +178,52 @@ def reason(error: Exception) -> str:
     return text[:300].rstrip(" .")
 
 
-def _session(path: Path, threads: int | None, providers: list[Any]) -> ort.InferenceSession:
+def _options(setting: Setting) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # what matters arrives as an exception
     # By itself it would count the machine's cores, also those that this process may not use.
-    options.intra_op_num_threads = threads or usable_cores()
+    options.intra_op_num_threads = setting.threads or usable_cores()
     # Values too small for the eye must not slow the processor down.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     # Decoding and encoding need the same cores. On two of them, files came out as fast without
     # spinning for an eighth less processor time, and finer blocks of work gained 4 %.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.dynamic_block_base", "4")
-    try:
-        return ort.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except Exception as error:  # ORT's errors share no base of their own
-        raise ModelError(f"cannot load {path}: {reason(error)}; is it an ONNX model?") from error
+    return options
 
 
-def _missing(lines: list[str]) -> str:
+def _plugin_options(setting: Setting) -> dict[str, str]:
+    if setting.device.provider == OPENVINO:
+        # Left to itself it takes bf16 where the processor has it, also when fp32 was asked for.
+        hint = "bf16" if setting.precision == "bf16" else "f32"
+        threads = str(setting.threads or usable_cores())
+        wishes = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+        return {"load_config": json.dumps({"CPU": wishes})}
+    if setting.device.provider == RTX:
+        return {"nv_runtime_cache_path": str(cache_folder() / "tensorrt-rtx")}
+    return {}
+
+
+def _providers(setting: Setting, *, captures: bool, engines: Path | None) -> list[Any]:
+    """Of this ONNX Runtime's own, with what CUDA can do as the second choice of TensorRT."""
+    provider, precision, gpu = setting.device.provider, setting.precision, setting.gpu
+    if provider not in (CUDA, TENSORRT):
+        return [provider, CPU]
+    found = nvidia.gpu(gpu)
+    if found is None and nvidia.has_driver():
+        raise ModelError(f"cannot use {setting.device.name}: there is no GPU {gpu}; see --doctor")
+    cuda = (CUDA, cuda_options(precision, found.free if found else 0, gpu, captures=captures))
+    if provider == CUDA:
+        return [cuda, CPU]
+    assert engines is not None
+    return [(TENSORRT, tensorrt_options(precision, engines, gpu)), cuda, CPU]
+
+
+def _missing(lines: list[str], device: Device) -> str:
     """Which libraries ONNX Runtime missed, from what it printed."""
     pattern = r'([\w.-]+\.so[\w.]*): cannot open|"([\w.-]+\.dll)" which is missing'
     found = [linux or windows for line in lines for linux, windows in re.findall(pattern, line)]
-    if not has_nvidia_driver():
+    if device.memory == "cuda" and not nvidia.has_driver():
         found.append("the NVIDIA driver")
     if found:
         return ", ".join(dict.fromkeys(found)) + " not found"  # each once, in order

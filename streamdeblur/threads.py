@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
@@ -99,6 +99,11 @@ def begun(work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=work, name=_NAME, daemon=True)
     thread.start()
     return thread
+
+
+def turnstile() -> AbstractContextManager[object]:
+    """Something that threads pass one at a time: entered by one, it holds up all others."""
+    return threading.Lock()
 
 
 def usable_cores() -> int:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdeblur import cli, deblurrer, sinks
+from streamdeblur import catalogue, cli, sinks
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from tests.conftest import ClipMaker, write_clip
@@ -305,8 +305,8 @@ def test_on_a_terminal_progress_is_a_bar(make_clip: ClipMaker, model: str) -> No
 def test_models_are_listed_on_stdout(
     model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
-    monkeypatch.setattr(deblurrer, "_MODELS", Path(model).parent)
-    monkeypatch.setattr(deblurrer, "DEFAULT_MODEL", "invert")
+    monkeypatch.setattr(catalogue, "_MODELS", Path(model).parent)
+    monkeypatch.setattr(catalogue, "DEFAULT_MODEL", "invert")
     assert main(["--list-models"]) == 0
     assert capfd.readouterr() == ("invert          0.0 MB  fp32  (default)\n", "")
 
@@ -329,7 +329,7 @@ def test_help_goes_to_stdout_and_names_every_exit_code(
     assert errors == ""
     for meaning in ("0 done", "1 failed", "2 wrong usage", "130 stopped by Ctrl-C"):
         assert meaning in output
-    assert f"(default: {deblurrer.DEFAULT_MODEL})" in output
+    assert f"(default: {catalogue.DEFAULT_MODEL})" in output
     assert max(map(len, output.splitlines())) <= 80
 
 
@@ -340,7 +340,7 @@ def test_help_goes_to_stdout_and_names_every_exit_code(
         ["--nosuch"],
         ["clip.mp4", "another.mp4"],
         ["clip.mp4", "--quiet", "--verbose"],
-        ["clip.mp4", "--device", "tpu"],
+        ["clip.mp4", "--precision", "fp8"],
         ["clip.mp4", "--strength", "1.5"],
         ["clip.mp4", "--strength", "nan"],
         ["clip.mp4", "--threads", "0"],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,11 +14,15 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from streamdeblur import catalogue, devices
 from streamdeblur import deblurrer as module
-from streamdeblur.deblurrer import Deblurrer, bundled_models
+from streamdeblur.catalogue import bundled_models
+from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
-from streamdeblur.session import captured_output, has_nvidia_driver
+from streamdeblur.nvidia import has_driver
+from streamdeblur.ports import Ports
+from streamdeblur.session import Setting, captured_output
 from streamdeblur.spec import FORMAT_VERSION, ModelSpec
 from tests.tiny_onnx import (
     FLOAT16,
@@ -112,22 +117,15 @@ def test_a_foreign_model_runs_with_a_notice(save: Save, element: int, batch: int
     assert deblurrer.precision == ("fp32" if element == 1 else "fp16")
 
 
-def test_a_foreign_model_sees_rgb_in_0_to_1_padded_by_its_edge(save: Save) -> None:
-    deblurrer = Deblurrer.load(save(foreign()))
-    seen: list[NDArray[np.float32]] = []
-
-    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        seen.append(tensor)
-        return tensor * 2 - 0.4
-
-    deblurrer._run = run  # type: ignore[method-assign]
+def test_a_foreign_model_sees_rgb_in_0_to_1_padded_by_its_edge() -> None:
+    ports = Ports("input", np.float32, tells_finite=False)
     image = pictures(1, 5, 40)
-    sharp = deblurrer(image)
-    (tensor,) = seen
+    tensor = ports.tensor(image, 32)
     assert tensor.shape == (1, 3, 32, 64)
     assert tensor.dtype == np.float32
     assert np.array_equal(tensor[0, :, 4, 39], image[0, 4, 39] / np.float32(255))
     assert np.array_equal(tensor[0, :, 31, 63], tensor[0, :, 4, 39])
+    sharp = ports.images(tensor * 2 - 0.4, tensor, 5, 40)
     assert np.array_equal(sharp, np.clip(image * 2.0 - 102, 0, 255))  # clamped
 
 
@@ -205,20 +203,20 @@ def test_metadata_that_cannot_be_used(save: Save, metadata: dict[str, str], comp
 
 
 def test_an_unknown_device_is_refused(save: Save) -> None:
-    with pytest.raises(ModelError, match="auto, cpu, cuda"):
-        Deblurrer.load(save(identity()), device="tpu")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match=r"no device 'tpu': this onnxruntime has .*cpu"):
+        Deblurrer.load(save(identity()), device="tpu")
 
 
 @pytest.mark.skipif(
     "CUDAExecutionProvider" in ort.get_available_providers(), reason="may have CUDA after all"
 )
 def test_cuda_that_this_build_lacks_is_an_error(save: Save) -> None:
-    with pytest.raises(ModelError, match=r"built without it; pip install 'streamdeblur\[cuda\]'"):
+    with pytest.raises(ModelError, match=r"not in this onnx.*; pip install 'streamdeblur\[cuda\]'"):
         Deblurrer.load(save(identity()), device="cuda")
 
 
 @pytest.mark.skipif(
-    "CUDAExecutionProvider" not in ort.get_available_providers() or has_nvidia_driver(),
+    "CUDAExecutionProvider" not in ort.get_available_providers() or has_driver(),
     reason="needs onnxruntime-gpu on a machine without an NVIDIA driver",
 )
 def test_cuda_without_its_libraries_is_an_error_that_names_them(
@@ -235,20 +233,26 @@ def test_cuda_without_its_libraries_is_an_error_that_names_them(
 def test_auto_says_why_it_does_not_use_a_gpu_that_is_there(
     save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: object) -> None:
-        raise ModelError("cannot use CUDA: libcudnn.so.9 not found")
-
-    monkeypatch.setattr(module, "has_nvidia_driver", lambda: True)
-    monkeypatch.setattr(module, "cuda_session", fails)
+    monkeypatch.setattr(devices, "has_driver", lambda: True)
+    here = [devices.find("cuda"), devices.find("cpu")]
+    monkeypatch.setattr(devices, "present", lambda: here)
+    monkeypatch.setattr(module, "open_session", _without_cuda(module.open_session))
     deblurrer = Deblurrer.load(save(identity()), device="auto")
     assert deblurrer.provider == "CPUExecutionProvider"
-    assert deblurrer.notices == (
-        "running on the processor: cannot use CUDA: libcudnn.so.9 not found",
-    )
+    assert deblurrer.notices == ("not on cuda: cannot use cuda: libcudnn.so.9 not found",)
+
+
+def _without_cuda(open_session: Callable[..., Any]) -> Callable[..., Any]:
+    def opens(path: Path, setting: Setting) -> Any:
+        if setting.device.name == "cuda":
+            raise ModelError("cannot use cuda: libcudnn.so.9 not found")
+        return open_session(path, setting)
+
+    return opens
 
 
 @pytest.mark.needs_cuda
-@pytest.mark.skipif(not has_nvidia_driver(), reason="no NVIDIA GPU")
+@pytest.mark.skipif(not has_driver(), reason="no NVIDIA GPU")
 def test_cuda_runs(save: Save) -> None:
     deblurrer = Deblurrer.load(save(invert()), device="cuda")
     images = pictures(1, 32, 32)
@@ -285,7 +289,7 @@ def test_bundled_models_are_listed_and_load_by_name(
     save: Save, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(invert())
-    monkeypatch.setattr(module, "_MODELS", path.parent)
+    monkeypatch.setattr(catalogue, "_MODELS", path.parent)
     (bundled,) = bundled_models()
     assert (bundled.name, bundled.path, bundled.size) == ("tiny", path, len(invert()))
     assert bundled.spec.receptive_field == 1
