@@ -15,6 +15,7 @@ examples:
   streamdeblur holiday.mp4 -o sharp.mkv --crf 12
   streamdeblur holiday.mp4 --start 1:30 --duration 10 --compare
                                        ten seconds, before and after together
+  streamdeblur holiday/ -o sharp/      every video and image of a folder
   streamdeblur holiday.mp4 --model my.onnx --device cuda
   streamdeblur 0                       shows the first camera; q quits, h helps
   streamdeblur rtsp://10.0.0.7/stream -o sharp.mp4
@@ -35,9 +36,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         SystemExit: it is wrong (2), or only asked for help (0).
     """
     parser = _parser()
-    options = parser.parse_args(argv)
-    if options.input is None and options.question is None:
-        parser.error("name a video file, a camera or a stream; --help says more")
+    options = parser.parse_intermixed_args(argv)  # inputs may stand between options
+    if not options.inputs and options.question is None:
+        parser.error("name a video or image file, a camera or a stream; --help says more")
     if options.serve and options.compare and not (options.output or options.preview):
         parser.error("the page has a divider between before and after: leave out --compare")
     return options
@@ -46,8 +47,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamdeblur",
-        usage="streamdeblur INPUT [-o OUTPUT] [OPTIONS]",
-        description="Remove motion blur from a video file, or live from a camera or stream.\n"
+        usage="streamdeblur INPUT... [-o OUTPUT] [OPTIONS]",
+        description="Remove motion blur from videos and images, or live from a camera or stream.\n"
         "Sound, subtitles, timing, rotation and colours stay as they are.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -55,11 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add(
-        "input",
+        "inputs",
         metavar="INPUT",
-        nargs="?",
-        help="a video file; a camera, by number (0), device or camera:NAME; a screen (screen:); a "
-        "stream (rtsp://, rtmp://, http://, udp://...); - for standard input",
+        nargs="*",
+        help="video and image files, folders of them, patterns such as *.jpg; a camera, by number "
+        "(0), device or camera:NAME; a screen (screen:); a stream (rtsp://, rtmp://, http://, "
+        "udp://...); - for standard input",
     )
     add(
         "-o",
@@ -67,10 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="OUTPUT",
-        help="default: INPUT.deblurred.EXT for a file, none for what is live; that may have "
-        "several: files, rtsp://, rtmp://, udp://, NAME.m3u8, - for standard output",
+        help="default: INPUT.deblurred.EXT for a file, none for what is live; a folder for several "
+        "inputs; what is live may have several: files, rtsp://, rtmp://, udp://, NAME.m3u8, - for "
+        "standard output",
     )
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add("--recursive", action="store_true", help="look for files in subfolders too")
     question: dict[str, Any] = {"action": "store_const", "dest": "question"}
     add("--version", **question, const="version", help="show the program's version and exit")
 

@@ -33,25 +33,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _orderly_termination():
             return _run(parse(argv))
     except StreamDeblurError as error:
-        _say("error: " + " ".join(str(error).splitlines()))  # file names can hold line ends
+        _say_error(str(error))
         return 1
     except OSError as error:
         if error.filename is None:  # ours to fix
             raise
-        _say(f"error: {error.filename}: {error.strerror}; choose another name or place")
+        _say_error(f"{error.filename}: {error.strerror}; choose another name or place")
         return 1
-    except KeyboardInterrupt:
-        _say("stopped by Ctrl-C; nothing was written")
+    except KeyboardInterrupt as stop:  # some say what was kept
+        _say(f"stopped by Ctrl-C; {str(stop) or 'nothing was written'}")
         return 130
 
 
 def _run(options: argparse.Namespace) -> int:
     if options.question:
         return _answer(options.question)
+    from streamdeblur.inputs import are_several, is_image_file
     from streamdeblur.sources import FileSource, open_source
 
+    if are_several(options.inputs):
+        return _deblur_several(options)
+    (name,) = options.inputs
+    if is_image_file(name) and not options.realtime:
+        return _deblur_image(Path(name), options)
     with open_source(
-        options.input,
+        name,
         start=options.start,
         duration=options.duration,
         realtime=options.realtime,
@@ -95,26 +101,70 @@ def _answer(question: Literal["version", "models", "cameras"]) -> int:
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
     from streamdeblur.job import deblur_file
-    from streamdeblur.restream import is_stream
-    from streamdeblur.sinks import default_output
-
-    is_live = options.preview or options.serve or options.virtual_cam
-    if is_live or len(options.output) > 1 or any(map(is_stream, options.output)):
-        raise VideoError(f"{source.path} has one file as its output; --realtime plays it live")
-    output = Path(options.output[0]) if options.output else default_output(source.path)
-
-    def say(line: str) -> None:
-        _announce(options, line)
 
     deblur_file(
         source,
-        output,
+        _output(source.path, options),
         options,
         load=lambda: _loaded(options),
-        say=say,
+        say=lambda line: _announce(options, line),
         display=lambda total: _display(total, options),
     )
     return 0
+
+
+def _deblur_image(path: Path, options: argparse.Namespace) -> int:
+    from streamdeblur.inputs import Task
+    from streamdeblur.photos import deblur_image
+
+    deblur_image(
+        Task(path, _output(path, options)),
+        options,
+        load=lambda: _loaded(options),
+        say=lambda line: _announce(options, line),
+    )
+    return 0
+
+
+def _deblur_several(options: argparse.Namespace) -> int:
+    from streamdeblur.batch import Batch
+    from streamdeblur.inputs import tasks_of
+
+    if not _has_files_alone(options):
+        raise VideoError("several files have a folder as their output: -o FOLDER")
+    folder = Path(options.output[0]) if options.output else None
+    batch = Batch(
+        tasks_of(options.inputs, folder, options.recursive),
+        options,
+        load=lambda: _loaded(options),
+        say=lambda line: _announce(options, line),
+        display=lambda total: _display(total, options),
+    )
+    batch.run()
+    _announce(options, batch.summary)
+    for task, why in batch.failed.items():
+        _say_error(f"{task.path}: {why}")
+    return 1 if batch.failed else 0
+
+
+def _output(path: Path, options: argparse.Namespace) -> Path:
+    """Where the result of one file goes."""
+    from streamdeblur.sinks import default_output
+
+    if not _has_files_alone(options):
+        raise VideoError(f"{path} has one file as its output; --realtime plays it live")
+    if not options.output:
+        return default_output(path)
+    output = Path(options.output[0])
+    return output / path.name if output.is_dir() else output
+
+
+def _has_files_alone(options: argparse.Namespace) -> bool:
+    """Whether the outputs asked for are one file or folder at most, and nothing live."""
+    from streamdeblur.restream import is_stream
+
+    is_live = options.preview or options.serve or options.virtual_cam
+    return not (is_live or len(options.output) > 1 or any(map(is_stream, options.output)))
 
 
 def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
@@ -234,6 +284,10 @@ def _few_lines(total: int | None) -> Callable[[Progress], None]:
 def _announce(options: argparse.Namespace, *lines: str) -> None:
     if not options.quiet:
         _say(*lines)
+
+
+def _say_error(message: str) -> None:
+    _say("error: " + " ".join(message.splitlines()))  # file names can hold line ends
 
 
 def _say(*lines: str) -> None:

@@ -338,7 +338,6 @@ def test_help_goes_to_stdout_and_names_every_exit_code(
     [
         [],
         ["--nosuch"],
-        ["clip.mp4", "another.mp4"],
         ["clip.mp4", "--quiet", "--verbose"],
         ["clip.mp4", "--precision", "fp8"],
         ["clip.mp4", "--strength", "1.5"],

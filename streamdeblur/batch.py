@@ -1,0 +1,121 @@
+"""Many files in turn: one that fails stops no other, and what is done need not be done again."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.inputs import Task
+from streamdeblur.job import Display, deblur_file
+from streamdeblur.photos import FAILURES, deblur_images
+from streamdeblur.sources import FileSource
+
+_NAMED = 5  # files that are named of those that an interruption left undone
+
+
+class Batch:
+    """Deblurs files in turn.
+
+    Args:
+        tasks: what is to be done.
+        options: the command line's.
+        load: makes the network; called once.
+        say: told each line that a person should know.
+        display: shows the progress, given the number of frames or images that are expected.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        options: argparse.Namespace,
+        *,
+        load: Callable[[], Deblurrer],
+        say: Callable[[str], None],
+        display: Callable[[int | None], Display],
+    ) -> None:
+        self._tasks, self._options = tasks, options
+        self._load, self._say, self._display = load, say, display
+        self.done: list[Task] = []
+        self.failed: dict[Task, str] = {}
+        """And why."""
+
+    def run(self) -> None:
+        """Do all that can be done.
+
+        Raises:
+            ModelError: there is no network to do it with.
+            KeyboardInterrupt: it was stopped; says what is done and what is not.
+        """
+        self.failed = {task: task.problem for task in self._tasks if task.problem}
+        open_tasks = [task for task in self._tasks if not task.problem]
+        if not open_tasks:
+            return
+        network = self._load()
+        open_tasks = [task for task in open_tasks if self._has_folder(task)]
+        try:
+            for task, problem in self._results(open_tasks, network):
+                if problem is not None:
+                    self.failed[task] = _reason(problem)
+                else:
+                    self.done.append(task)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
+
+    @property
+    def summary(self) -> str:
+        """How it ended, in numbers."""
+        failed = f", {len(self.failed)} failed" if self.failed else ""
+        return f"{len(self.done)} of {len(self._tasks)} files done{failed}"
+
+    def _results(
+        self, tasks: list[Task], network: Deblurrer
+    ) -> Iterator[tuple[Task, Exception | None]]:
+        for are_images, group in groupby(tasks, lambda task: task.is_image):
+            some = list(group)
+            if are_images:
+                with self._display(len(some)) as show:
+                    yield from deblur_images(
+                        some, self._options, load=lambda: network, say=self._say, show=show
+                    )
+            else:
+                yield from ((task, self._video(task, network)) for task in some)
+
+    def _has_folder(self, task: Task) -> bool:
+        try:
+            task.output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self.failed[task] = _reason(error)
+        return task not in self.failed
+
+    def _video(self, task: Task, network: Deblurrer) -> Exception | None:
+        options = self._options
+        try:
+            with FileSource(task.path, start=options.start, duration=options.duration) as source:
+                deblur_file(
+                    source,
+                    task.output,
+                    options,
+                    load=lambda: network,
+                    say=self._say,
+                    display=self._display,
+                )
+        except FAILURES as error:
+            return error
+        return None
+
+    def _left(self) -> str:
+        """What an interruption left undone."""
+        ended = {*self.done, *self.failed}
+        left = [str(task.path) for task in self._tasks if task not in ended]
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        return f"{self.summary}; not done: {', '.join(left[:_NAMED])}{more}"
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory for it"
+    if isinstance(problem, OSError):
+        return f"{problem.filename}: {problem.strerror}"
+    return " ".join(str(problem).split())

@@ -1,0 +1,129 @@
+"""Image files from input to output: one is read and one written while another is deblurred."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.images import (
+    ImageOutput,
+    StillImage,
+    corrected_samples,
+    notices_of,
+    read_image,
+)
+from streamdeblur.inputs import Task
+from streamdeblur.pipeline import Progress
+from streamdeblur.threads import prefetch
+
+FAILURES = (StreamDeblurError, OSError, MemoryError)
+"""What can keep one file from being done, and says nothing of the others."""
+_FOR_VIDEOS = ("start", "duration", "codec", "crf", "preset")
+
+Sharp = tuple[StillImage, ImageOutput, Any]
+
+
+def deblur_image(
+    task: Task,
+    options: argparse.Namespace,
+    *,
+    load: Callable[[], Deblurrer],
+    say: Callable[[str], None],
+) -> None:
+    """Deblur one image file; arguments as for `deblur_images`.
+
+    Raises:
+        StreamDeblurError: it could not be done.
+    """
+    if given := [name for name in _FOR_VIDEOS if getattr(options, name) is not None]:
+        raise VideoError(f"{task.path} is an image: leave out --{given[0]}")
+    for _, problem in deblur_images([task], options, load=load, say=say):
+        if problem is not None:
+            raise problem
+        say(f"{task.output}: done")
+
+
+def deblur_images(
+    tasks: Iterable[Task],
+    options: argparse.Namespace,
+    *,
+    load: Callable[[], Deblurrer],
+    say: Callable[[str], None],
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[tuple[Task, Exception | None]]:
+    """Deblur image files in turn; gives each with what kept it from being done, if anything did.
+
+    Args:
+        tasks: the files and where they go.
+        options: the command line's.
+        load: makes the network; called when the first image has been read.
+        say: told each line that a person should know.
+        show: told how far the work is.
+
+    Raises:
+        ModelError: `load` fails.
+    """
+    progress = Progress(busy=dict.fromkeys(("decode", "deblur", "write"), 0.0))
+
+    def timed(stage: str, began: float) -> None:
+        progress.busy[stage] += time.perf_counter() - began
+
+    def opened() -> Iterator[tuple[Task, Any]]:
+        for task in tasks:
+            began = time.perf_counter()
+            try:
+                output = ImageOutput(task.output, task.path, overwrite=options.overwrite)
+                item: Any = (read_image(task.path), output)
+            except FAILURES as error:
+                item = error
+            timed("decode", began)
+            yield task, item
+
+    def deblurred(items: Iterable[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
+        for task, item in items:
+            if isinstance(item, Exception):
+                yield task, item
+                continue
+            network = load()
+            began = time.perf_counter()
+            try:
+                image, output = item
+                view = image.view
+                item = (image, output, network(view) if options.strength else view)
+            except FAILURES as error:
+                item = error
+            timed("deblur", began)
+            yield task, item
+
+    def written(item: Sharp) -> None:
+        image, output, sharp = item
+        samples = corrected_samples(image, sharp, options.strength)
+        if options.compare:
+            samples = np.concatenate([image.samples, samples], axis=1)
+        for notice in notices_of(image, output.path):
+            say(notice)
+        output.write(image, samples)
+
+    with (
+        closing(prefetch(opened(), 1)) as read,
+        closing(prefetch(deblurred(read), 1)) as sharp,
+    ):
+        for task, item in sharp:
+            problem, began = item, time.perf_counter()
+            if not isinstance(item, Exception):
+                try:
+                    written(item)
+                    problem = None
+                except FAILURES as error:
+                    problem = error
+            timed("write", began)
+            progress.read = progress.written = progress.written + 1
+            show(progress)
+            yield task, problem
