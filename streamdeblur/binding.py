@@ -86,18 +86,18 @@ class BoundSession:
 
     def _allocated(self, tensor: Tensor) -> _Buffers:
         binding = self._session.io_binding()
-        given = self._value(tensor.shape, tensor.dtype)
-        binding.bind_ortvalue_input(self._input, given)
         answers = []
         for number, end in enumerate(self._session.get_outputs()):
             shape = tensor.shape[:1] if number else tensor.shape
             answers.append(self._value(shape, _DTYPES[end.type]))
             binding.bind_ortvalue_output(end.name, answers[-1])
-        staging = None
+        given = staging = None
         if self._memory != "cpu":
+            given = self._value(tensor.shape, tensor.dtype)
+            binding.bind_ortvalue_input(self._input, given)
             staging = pinned(tensor.shape, tensor.dtype, CUDA, self._gpu)
         options = self._options(str(next(self._graphs)))
-        return _Buffers(self._session, binding, given, answers, staging, options)
+        return _Buffers(self._session, self._input, binding, given, answers, staging, options)
 
     def _value(self, shape: tuple[int, ...], dtype: Any) -> Any:
         return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, self._memory, self._gpu)
@@ -111,29 +111,40 @@ class BoundSession:
 
 
 class _Buffers:
-    """Memory for the input and the outputs of one shape, bound to a session."""
+    """Memory for one shape, bound to a session: of the outputs, and on a GPU of the input too."""
 
     def __init__(
         self,
         session: ort.InferenceSession,
+        name: str,
         binding: Any,
         given: Any,
         answers: list[Any],
         staging: Any,
         options: Any,
     ) -> None:
-        self._session, self._binding, self._options = session, binding, options
+        self._session, self._name = session, name
+        self._binding, self._options = binding, options
         self._given, self._answers, self._staging = given, answers, staging
 
     def run(self, tensor: Tensor) -> list[Tensor]:
-        if self._staging is not None:  # pages that cannot be moved travel to a GPU faster
+        if self._given is None:
+            # Bound anew each time: a provider with memory of its own copies when it is bound.
+            self._binding.bind_cpu_input(self._name, tensor)
+        elif self._staging is None:
+            self._given.update_inplace(tensor)
+        else:  # pages that cannot be moved travel to a GPU faster
             page = self._staging.numpy()
             np.copyto(page, tensor)
-            tensor = page
-        self._given.update_inplace(np.ascontiguousarray(tensor))
+            self._given.update_inplace(page)
         self._session.run_with_iobinding(self._binding, self._options)
-        # On the processor ONNX Runtime gives a view of the buffer, from elsewhere a copy.
-        return [np.array(answer.numpy(), copy=not _is_far(answer)) for answer in self._answers]
+        return [_own(answer) for answer in self._answers]
+
+
+def _own(value: Any) -> Tensor:
+    """The content, copied: from a GPU ONNX Runtime does so, on the processor it gives a view."""
+    content: Tensor = value.numpy()
+    return content.copy() if value.device_name().lower() == "cpu" else content
 
 
 def pinned(shape: tuple[int, ...], dtype: Any, provider: str, index: int) -> Any:
@@ -154,7 +165,3 @@ def pinned(shape: tuple[int, ...], dtype: Any, provider: str, index: int) -> Any
 def _captures(session: ort.InferenceSession) -> bool:
     options = session.get_provider_options().get(CUDA, {})
     return str(options.get("enable_cuda_graph", "0")) in ("1", "True", "true")
-
-
-def _is_far(value: Any) -> bool:
-    return str(value.device_name()).lower() != "cpu"

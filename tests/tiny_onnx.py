@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from streamdeblur.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
 
-FLOAT, UINT8, INT64, FLOAT16 = 1, 2, 7, 10  # onnx.TensorProto.DataType
+FLOAT, UINT8, INT64, BOOL, FLOAT16 = 1, 2, 7, 9, 10  # onnx.TensorProto.DataType
 
 Dims = Sequence[int | str]
 NHWC: Dims = ("batch", "height", "width", 3)
@@ -36,6 +36,26 @@ def without_metadata() -> bytes:
 def foreign(operation: str = "Identity", element: int = FLOAT, dims: Dims = NCHW) -> bytes:
     """The usual export of a restoration network: float NCHW in [0, 1]."""
     return model(operation, element, dims, names=("input", "output"))
+
+
+def overflowing(metadata: Mapping[str, str]) -> bytes:
+    """One of ours in fp16 that leaves frames as they are, but says of those with a 0 that it failed.
+
+    The flag of each picture is its least sample, as a truth value.
+    """
+    levels = _node("Cast", "frames", "levels", _field(1, "to") + _field(3, FLOAT) + _kind(2))
+    axes = b"".join(_field(8, axis) for axis in (1, 2, 3))
+    least = _node("ReduceMin", "levels", "least", _field(1, "axes") + axes + _kind(7),
+                  _field(1, "keepdims") + _field(3, 0) + _kind(2))  # fmt: skip
+    flag = _node("Cast", "least", FINITE_NAME, _field(1, "to") + _field(3, BOOL) + _kind(2))
+    ports = (
+        _field(11, _tensor(INPUT_NAME, UINT8, NHWC))
+        + _field(12, _tensor(OUTPUT_NAME, UINT8, NHWC))
+        + _field(12, _tensor(FINITE_NAME, BOOL, ("batch",)))
+    )
+    nodes = (_node("Identity", INPUT_NAME, OUTPUT_NAME), levels, least, flag)
+    return _file(b"".join(_field(1, node) for node in nodes) + _field(2, "overflowing") + ports,
+                 metadata, opset=13)  # fmt: skip
 
 
 def language_model() -> bytes:
@@ -69,19 +89,33 @@ def model(
     """A whole ONNX file: `operation`, which takes and gives one tensor, and may have a weight."""
     inputs = _field(1, names[0]) + (_field(1, "weight") if weight else b"")
     graph = (
-        _field(1, inputs + _field(2, names[1]) + _field(4, operation))
+        _field(1, _node(operation, *names))
         + _field(2, operation)
-        + (_field(5, weight) if weight else b"")
         + _field(11, _tensor(names[0], element, dims))
         + _field(12, _tensor(names[1], element, output_dims or dims))
     )
-    properties = (metadata or {}).items()
+    return _file(graph, metadata or {})
+
+
+def _file(graph: bytes, metadata: Mapping[str, str], opset: int = 18) -> bytes:
+    """A ModelProto."""
     return (
         _field(1, 8)  # ir_version
         + _field(7, graph)
-        + _field(8, _field(1, "") + _field(2, 18))  # opset
-        + b"".join(_field(14, _field(1, key) + _field(2, value)) for key, value in properties)
+        + _field(8, _field(1, "") + _field(2, opset))
+        + b"".join(_field(14, _field(1, key) + _field(2, value)) for key, value in metadata.items())
     )
+
+
+def _node(operation: str, given: str, answer: str, *attributes: bytes) -> bytes:
+    """A NodeProto of one input and one output."""
+    ends = _field(1, given) + _field(2, answer) + _field(4, operation)
+    return ends + b"".join(_field(5, attribute) for attribute in attributes)
+
+
+def _kind(number: int) -> bytes:
+    """Of an AttributeProto: 2 for a whole number, 7 for several."""
+    return _field(20, number)
 
 
 def _tensor(name: str, element: int, dims: Dims) -> bytes:
