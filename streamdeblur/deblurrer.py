@@ -123,6 +123,11 @@ class Deblurrer:
         return TENSORRT if has_engine else self._provider
 
     @property
+    def path(self) -> Path:
+        """The file that the network was read from."""
+        return self._path
+
+    @property
     def precision(self) -> str:
         """Of the arithmetic inside the network: fp32, fp16, bf16 or int8."""
         return self._setting.precision

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 from av.codec.codec import UnknownCodecError
@@ -84,6 +85,7 @@ def choose_encoding(
     preset: str | None = None,
     extra: Mapping[str, str] | None = None,
     live: bool = False,
+    repeatable: bool = False,
 ) -> Encoding:
     """Decide how a video like `info` is encoded at `size` (width, height in pixels).
 
@@ -93,6 +95,7 @@ def choose_encoding(
         codec: encoder or codec family asked for; by default that of the input.
         extra: options for the encoder, which win over all others.
         live: no frame may wait in the encoder.
+        repeatable: the same pictures must give the same bytes each time.
 
     Raises:
         VideoError: there is no such encoder, or the container takes none.
@@ -109,6 +112,10 @@ def choose_encoding(
     options = {**_DEFAULTS.get(encoder, {}), **_from_source(info, encoder)}
     if live:
         options |= _LIVE.get(encoder, {})
+    if repeatable and encoder == "libx264" and _has_avx512():
+        # With AVX-512 its macroblock tree is not: of 150 encodings of the same five frames 18 came
+        # out otherwise, and none with AVX2.
+        options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
     if crf is not None:
         options["crf"] = f"{crf:g}"
     if preset is not None:
@@ -117,6 +124,13 @@ def choose_encoding(
         joined = key.endswith("-params") and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=tuple(notices))
+
+
+def _has_avx512() -> bool:
+    try:
+        return "avx512" in Path("/proc/cpuinfo").read_text()
+    except OSError:  # not Linux
+        return False
 
 
 def similar(name: str, known: Iterable[str]) -> str:

@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-from streamdeblur.errors import VideoError
-from streamdeblur.pipeline import Network, Progress, run
+import av
+import onnxruntime
+
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.pipeline import Progress, run
+from streamdeblur.resume import (
+    Journal,
+    digest_of,
+    finished_before,
+    identity_of_input,
+    work_folder,
+)
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
+
+# What of the command line changes nothing of the output, or is known more exactly.
+# fmt: off
+_NO_MATTER = {
+    "inputs", "model", "output", "overwrite", "question", "quiet", "recursive", "resume", "verbose",
+}
+# fmt: on
 
 Display = AbstractContextManager[Callable[[Progress], None]]
 """Gives, as a `with` block, a function that shows how far the work is."""
@@ -22,7 +42,7 @@ def deblur_file(
     output: Path,
     options: argparse.Namespace,
     *,
-    load: Callable[[], Network],
+    load: Callable[[], Deblurrer],
     say: Callable[[str], None],
     display: Callable[[int | None], Display],
 ) -> None:
@@ -40,6 +60,9 @@ def deblur_file(
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
+    if options.resume and not options.overwrite and output.exists() and _is_done(output):
+        say(f"{output} is there already: nothing to do (--overwrite makes it anew)")
+        return
     sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
         output,
         source.info,
@@ -49,17 +72,18 @@ def deblur_file(
         preset=options.preset,
         encoder_options=dict(options.encoder_option),
         overwrite=options.overwrite,
+        repeatable=options.resume,
         strength=options.strength,
         compare=options.compare,
     )
     network = load()
-    with sink:
+    with _kept(source, sink, network, options, say), sink:
         for notice in sink.notices:
             say(notice)
         if options.verbose:
             say(_described(source))
             say(f"encoder {sink.encoder}")
-        with display(_expected_frames(source)) as show:
+        with display(_expected_frames(source, sink.frames_kept)) as show:
             progress = run(source, network, sink, on_progress=show)
     say(f"{output}: {_summary(progress)}")
     if options.verbose:
@@ -76,12 +100,73 @@ def deblur_file(
         )
 
 
-def _expected_frames(source: FileSource) -> int | None:
+def _is_done(output: Path) -> bool:
+    """Whether an output that exists is complete, and not one that unfinished work is to replace."""
+    return finished_before(output) or not work_folder(output).exists()
+
+
+@contextmanager
+def _kept(
+    source: FileSource,
+    sink: FileSink,
+    network: Deblurrer,
+    options: argparse.Namespace,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Keep the work of the block if it is interrupted, and go on with what was kept before."""
+    folder = work_folder(sink.path)
+    if not options.resume:
+        if folder.exists():
+            say(f"{folder} holds unfinished work, which --resume would go on with")
+        yield
+        return
+    journal = Journal(sink.path, _identity(source, sink, network, options))
+    sink.keep_work(journal)
+    source.skip(journal.frames)
+    if journal.changes:
+        say(f"starting anew, since this changed: {', '.join(journal.changes)}")
+    elif journal.frames:
+        say(f"going on after frame {journal.frames}; those before are only decoded again")
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{journal.frames} frames are kept in {folder}: the same command goes on with them"
+        ) from None
+    except StreamDeblurError as error:
+        advice = f"{journal.frames} frames are kept in {folder} for another try with --resume"
+        raise type(error)(f"{error}; {advice}") from error
+
+
+def _identity(
+    source: FileSource, sink: FileSink, network: Deblurrer, options: argparse.Namespace
+) -> dict[str, Any]:
+    """All that the output depends on: with the same, each run makes the same file."""
+    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
+    return {
+        "input": identity_of_input(source.path),
+        "model": digest_of(network.path),
+        "device": [network.provider, network.precision],
+        "encoding": sink.encoding_identity(),
+        "settings": {key: str(text) for key, text in settings.items()},
+        "version": [_version(), av.__version__, onnxruntime.__version__],
+    }
+
+
+def _version() -> str:
+    try:
+        return version("streamdeblur")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _expected_frames(source: FileSource, kept: int) -> int | None:
     """A good guess: headers can be wrong, and parts of a file are not counted in them."""
     info = source.info
-    if info.frame_count is None and info.duration is not None:
-        return round(info.duration * info.rate)
-    return info.frame_count
+    expected = info.frame_count
+    if expected is None and info.duration is not None:
+        expected = round(info.duration * info.rate)
+    return None if expected is None else max(0, expected - kept)
 
 
 def _missing_seconds(source: FileSource, progress: Progress) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import io
 from collections.abc import Mapping
 from fractions import Fraction
@@ -43,6 +45,7 @@ class PictureTrack:
         preset: speed in the encoder's own words.
         encoder_options: more options for the encoder.
         live: no frame may wait in the encoder.
+        repeatable: the same pictures must give the same bytes each time.
         strength: how much of the network's change is applied, 0 to 1.
         compare: the original at the left of the result.
 
@@ -62,6 +65,7 @@ class PictureTrack:
         preset: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
         live: bool = False,
+        repeatable: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
@@ -78,6 +82,7 @@ class PictureTrack:
             preset=preset,
             extra=encoder_options,
             live=live,
+            repeatable=repeatable,
         )
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
@@ -145,6 +150,30 @@ class PictureTrack:
     def flush(self) -> list[Packet[Any]]:
         """The packets that the encoder still holds."""
         return self._stream.encode(None)
+
+    def sibling(self) -> PictureTrack:
+        """An opened track that encodes the same, for packets that are kept elsewhere at first."""
+        twin = copy.copy(self)
+        twin._output = av.open(io.BytesIO(), "w", format=self._output.format.name)
+        twin.open()
+        return twin
+
+    def addressed(self, packet: Packet[Any], dts: int) -> Packet[Any]:
+        """A packet of a sibling, made ready to be written in this track."""
+        assert self._stream.codec_context.time_base
+        packet.stream, packet.time_base = self._stream, self._stream.codec_context.time_base
+        packet.dts = dts
+        return packet
+
+    def identity(self) -> dict[str, Any]:
+        """What tells this way of encoding from others, once opened."""
+        header = self._stream.codec_context.extradata or b""
+        return {
+            "encoder": self.encoder,
+            "layout": self._encoding.pix_fmt,
+            "options": self._encoding.options,
+            "header": hashlib.sha256(header).hexdigest(),
+        }
 
     def losses(self) -> list[str]:
         """What clock and tags lose in this container, one line each."""

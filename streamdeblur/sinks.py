@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.picture import PictureTrack
+from streamdeblur.resume import Journal, SegmentedTrack, flush_folder
 from streamdeblur.sources import FileSource
 from streamdeblur.tracks import Part, TrackCopier, packet_time
 
@@ -48,6 +49,7 @@ class FileSink:
         preset: speed in the encoder's own words.
         encoder_options: more options for the encoder.
         overwrite: replace an existing file.
+        repeatable: encode so that `keep_work` can be relied on.
         strength: how much of the network's change is applied, 0 to 1.
         compare: write the original at the left of the result.
 
@@ -66,12 +68,15 @@ class FileSink:
         preset: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        repeatable: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
         self.path = Path(path)
         self.frames_written = 0
         """Frames taken so far."""
+        self.frames_kept = 0
+        """Frames that an interrupted run has left."""
         self._info = info
         original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
         self._part = part_name(self.path)
@@ -80,7 +85,8 @@ class FileSink:
         self._packets_written = 0
         self._started = False
         self._output = open_output(self.path, self._part, info, original)
-        self._picture = PictureTrack(
+        self._journal: Journal | None = None
+        self._track = PictureTrack(
             self._output,
             info,
             self.path.name,
@@ -88,10 +94,12 @@ class FileSink:
             crf=crf,
             preset=preset,
             encoder_options=encoder_options,
+            repeatable=repeatable,
             strength=strength,
             compare=compare,
         )
-        self.encoder = self._picture.encoder
+        self._picture: PictureTrack | SegmentedTrack = self._track
+        self.encoder = self._track.encoder
         """FFmpeg's name of the encoder."""
         self._copier = None if original is None else TrackCopier(original, self._output, part)
         copied: list[str] = []
@@ -99,8 +107,8 @@ class FileSink:
             self._copier.add_tracks(self._add_picture)
             copied = self._copier.notices
         else:
-            self._picture.open()
-        self.notices = (*self._picture.notices, *copied, *self._picture.losses())
+            self._track.open()
+        self.notices = (*self._track.notices, *copied, *self._track.losses())
         """What differs from the input or cannot be kept, one line each."""
 
     def prepare(self, frame: Frame) -> Frame:
@@ -111,6 +119,18 @@ class FileSink:
         """
         frame.finished = self._finished(frame)
         return frame
+
+    def encoding_identity(self) -> dict[str, Any]:
+        """What tells this way of encoding from others."""
+        return self._track.identity()
+
+    def keep_work(self, journal: Journal) -> None:
+        """Keep what is encoded where it survives an interruption. To be called before writing.
+
+        The frames that the journal has are not to be written again.
+        """
+        self._journal, self.frames_kept = journal, journal.frames
+        self._picture = SegmentedTrack(self._track, journal)
 
     def write(self, frame: Frame) -> None:
         """Correct a frame, unless it is prepared, and encode it.
@@ -146,7 +166,7 @@ class FileSink:
 
     def _add_picture(self) -> None:
         assert self._copier is not None
-        self._picture.open(self._copier.picture)
+        self._track.open(self._copier.picture)
 
     def _finished(self, frame: Frame) -> av.VideoFrame:
         picture, info = frame.picture, self._info
@@ -157,7 +177,7 @@ class FileSink:
                 " size are not supported"
             )
         with translated(f"can't write {self.path}"):
-            return self._picture.finished(frame)
+            return self._track.finished(frame)
 
     def _start(self) -> None:
         """Write the header."""
@@ -168,7 +188,7 @@ class FileSink:
             with translated(f"can't copy the sound of {self.path}"):
                 self._copier.start()
 
-    def _mux(self, packets: list[Packet[Any]]) -> None:
+    def _mux(self, packets: Iterable[Packet[Any]]) -> None:
         """Write packets of the picture, and before each what other tracks have up to it."""
         for packet in packets:
             if self._copier:
@@ -178,25 +198,41 @@ class FileSink:
 
     def _finish(self) -> None:
         """Write what is left, check that all is there, and give the file its name."""
-        if not self.frames_written:
+        frames = self.frames_kept + self.frames_written
+        if not frames:
             raise VideoError(f"no frame was written to {self.path}: the input had none")
+        if not self._started:
+            self._start()
         with translated(f"can't write {self.path}"):
             self._mux(self._picture.flush())
             if self._copier:
                 self._copier.advance()
                 self._copier.close()
             self._output.close()
-            if self._packets_written != self.frames_written:
+            if self._packets_written != frames:
                 raise VideoError(
                     f"{self.path} would lack pictures: {self._packets_written} were encoded of "
-                    f"{self.frames_written}; try another --codec"
+                    f"{frames}; try another --codec"
                 )
-            self._part.replace(self.path)
+            self._give_name()
+
+    def _give_name(self) -> None:
+        """Let the file appear, when it is on the disk and not only on its way there."""
+        with self._part.open("rb+") as file:
+            os.fsync(file.fileno())
+        if self._journal:
+            self._journal.name(self._part.stat().st_size)
+        self._part.replace(self.path)
+        flush_folder(self.path.parent)
+        if self._journal:
+            self._journal.remove()
 
     def _discard(self) -> None:
         """Remove what has been written."""
         if self._copier:
             self._copier.close()
+        if self._journal:
+            self._journal.close()
         with suppress(FFmpegError, OSError, ValueError):
             self._output.close()
         if self._started:

@@ -88,6 +88,7 @@ class FileSource(ClosedInTheEnd):
         """Frames handed out so far."""
         self.decode_errors = 0
         """Packets that could not be decoded and frames that came out damaged, so far."""
+        self._skipped = 0
         self._open()
         try:
             time_base = tick_length(self._stream)
@@ -127,9 +128,16 @@ class FileSource(ClosedInTheEnd):
         while self._first is not None:
             picture, self._first = self._first, None
             pts = clock.tick(picture) - self._shift
-            self.frames_read += 1
-            yield Frame(picture, None, pts)
+            if self._skipped:
+                self._skipped -= 1
+            else:
+                self.frames_read += 1
+                yield Frame(picture, None, pts)
             self._first = next(self._pictures, None)
+
+    def skip(self, frames: int) -> None:
+        """Leave out the next frames. They are decoded, so that all that follow are the same."""
+        self._skipped = frames
 
     def _open(self) -> None:
         self._container = open_container(self.path)
