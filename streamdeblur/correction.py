@@ -31,6 +31,9 @@ _EXACT = (
 )
 
 
+_STRIP = 80_000  # pixels, of which the steps of a correction take about 2 MB
+
+
 def corrected(frame: Frame, strength: float = 1.0) -> av.VideoFrame:
     """The picture of `frame` with its correction: planes + YUV(strength * (sharp - image)).
 
@@ -41,7 +44,7 @@ def corrected(frame: Frame, strength: float = 1.0) -> av.VideoFrame:
     picture = planar_copy(frame.picture)
     picture.pts = frame.pts
     if strength and frame.sharp is not None and frame.sharp is not frame.image:
-        _add(picture, np.subtract(frame.sharp, frame.image, dtype=np.int16), strength)
+        _add(picture, frame.image, frame.sharp, strength)
     return picture
 
 
@@ -141,54 +144,76 @@ def blended(image: Image, sharp: Image, strength: float) -> Image:
     return (image + change).astype(np.uint8)
 
 
-def _add(picture: av.VideoFrame, change: NDArray[np.int16], strength: float) -> None:
-    """Add a change of RGB, shape (H, W, 3) in steps of 1/255, to the planes of a picture.
+def _add(picture: av.VideoFrame, image: Image, sharp: Image, strength: float) -> None:
+    """Add `strength` times the change from `image` to `sharp` to the planes of a picture.
+
+    Strip by strip, since what lies between the steps is several times the picture's own size, and
+    quick only while it fits into the processor's cache.
+    """
+    depth = picture.format.components[0].bits
+    columns, rows = chroma_grid(picture.format)
+    first, *others = zip(planes(picture), _weights(picture, strength), strict=False)
+    height, width, _ = image.shape
+    step = max(1, _STRIP // (rows * width)) * rows
+    for top in range(0, height, step):
+        change = np.subtract(sharp[top : top + step], image[top : top + step], dtype=np.int16)
+        plane, weights = first
+        _shift(plane[top : top + step], _sums(change, 1, 1) @ weights, depth)
+        if others:
+            sums, begin = _sums(change, columns, rows), top // rows
+            for plane, weights in others:
+                _shift(plane[begin : begin + len(sums)], sums @ weights, depth)
+
+
+def _weights(picture: av.VideoFrame, strength: float) -> list[NDArray[np.float32]]:
+    """What the `_sums` of a change of RGB, in steps of 1/255, add to a sample of each plane.
 
     By ITU-R BT.601-7 (2.5), BT.709-6 (3) and BT.2020-2 (table 4), for differences:
 
         Y = Kr R + Kg G + Kb B,    Cb = (B - Y) / (2 - 2 Kb),    Cr = (R - Y) / (2 - 2 Kr)
 
-    full range spans 2^depth - 1 steps, limited range 219 (luma) and 224 (chroma) times 2^(depth-8).
+    full range spans 2^depth - 1 steps, limited range 219 (luma) and 224 (chroma) times 2^(depth-8);
+    a chroma sample has the mean of its pixels. Alpha has no weights.
     """
     depth = picture.format.components[0].bits
     full = is_full_range(picture)
     luma_scale = strength * ((2**depth - 1) if full else 219 * 2 ** (depth - 8)) / 255
     chroma_scale = strength * ((2**depth - 1) if full else 224 * 2 ** (depth - 8)) / 255
-    targets = planes(picture)
+    red, green, blue = np.eye(3)
     if picture.format.is_rgb:
-        for target, channel in zip(targets, (1, 2, 0), strict=False):  # stored as G, B, R
-            _shift(target, np.float32(luma_scale) * change[:, :, channel], depth)
-        return
-    luma = np.array(luma_weights(picture), np.float32)
-    _shift(targets[0], change @ (luma * np.float32(luma_scale)), depth)
-    if len(targets) >= 3:
-        pooled = _pooled(change, *chroma_grid(picture.format))
-        for target, channel in zip(targets[1:3], (2, 0), strict=True):  # Cb follows B, Cr follows R
-            weights = (np.eye(3, dtype=np.float32)[channel] - luma) / (2 - 2 * luma[channel])
-            _shift(target, pooled @ (weights * np.float32(chroma_scale)), depth)
+        weights = [luma_scale * channel for channel in (green, blue, red)]  # as they are stored
+    else:
+        luma = np.array(luma_weights(picture))
+        weights = [luma_scale * luma]
+        if len(picture.format.components) >= 3:
+            columns, rows = chroma_grid(picture.format)
+            for channel in (blue, red):  # Cb, Cr
+                share = (channel - luma) / (2 - 2 * luma @ channel) / (rows * columns)
+                weights.append(np.tile(chroma_scale * share, columns))
+    return [each.astype(np.float32) for each in weights]
+
+
+def _sums(change: NDArray[np.int16], columns: int, rows: int) -> NDArray[np.float32]:
+    """A change of RGB over blocks of pixels, shape (ceil(H / rows), ceil(W / columns), 3 columns).
+
+    Rows are added up, columns stay side by side. A block that the picture's edge cuts repeats the
+    last pixel.
+    """
+    height, width, _ = change.shape
+    if height % rows or width % columns:
+        edge = ((0, -height % rows), (0, -width % columns), (0, 0))
+        change = np.pad(change, edge, mode="edge")
+    added = change[::rows]
+    for row in range(1, rows):
+        added = added + change[row::rows]  # four differences fit into 16 bits
+    return added.astype(np.float32).reshape(len(added), -1, 3 * columns)
 
 
 def _shift(plane: Plane, change: NDArray[np.float32], depth: int) -> None:
     """Add `change` to `plane`, rounded to the nearest step and held within the depth."""
-    total = np.rint(change, out=change)
+    total: NDArray[Any] = np.rint(change, out=change).astype(np.int16 if depth == 8 else np.int32)
     total += plane
     plane[...] = np.clip(total, 0, 2**depth - 1, out=total)
-
-
-def _pooled(change: NDArray[np.int16], columns: int, rows: int) -> NDArray[np.float32]:
-    """Means over blocks of `rows` x `columns` pixels, shape (ceil(H / rows), ceil(W / columns), 3).
-
-    A block that the picture's edge cuts repeats the last pixel.
-    """
-    height, width, _ = change.shape
-    spare = (-height % rows, -width % columns)
-    if any(spare):
-        change = np.pad(change, ((0, spare[0]), (0, spare[1]), (0, 0)), mode="edge")
-    # Adding slices is far quicker than a mean over axes; 4 x 4 differences fit in 16 bits.
-    for axis, step in ((0, rows), (1, columns)):
-        slices = [change[i::step] if axis == 0 else change[:, i::step] for i in range(step)]
-        change = sum(slices[1:], start=slices[0])
-    return np.multiply(change, np.float32(1 / (rows * columns)), dtype=np.float32)
 
 
 def _widened(plane: Plane, width: int) -> Plane:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from streamdeblur import correction
 from streamdeblur.correction import (
     chroma_grid,
     corrected,
@@ -97,10 +98,10 @@ def test_what_the_network_leaves_alone_stays_bit_exact(picture: av.VideoFrame) -
     assert all(np.array_equal(*pair) for pair in zip(before, samples(picture), strict=True))
 
 
-@given(pictures, st.sampled_from([0.3, 1.0]))
+@given(pictures, st.sampled_from([0.3, 1.0]), st.sampled_from([1, 8, 80_000]))
 @settings(max_examples=80, deadline=None)
 def test_the_correction_is_the_difference_in_the_pictures_own_colours(
-    picture: av.VideoFrame, strength: float
+    picture: av.VideoFrame, strength: float, strip: int
 ) -> None:
     frame = sharpened(picture)
     assert frame.sharp is not None
@@ -115,7 +116,9 @@ def test_the_correction_is_the_difference_in_the_pictures_own_colours(
         padded = np.pad(change, edge, mode="edge")
         blocks = padded.reshape(padded.shape[0] // rows, rows, -1, columns, 3)
         wanted = [to_yuv(change, picture)[0], *to_yuv(blocks.mean((1, 3)), picture)[1:]]
-    after = samples(corrected(frame, strength))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(correction, "_STRIP", strip)
+        after = samples(corrected(frame, strength))
     for old, new, step in zip(samples(picture), after, wanted, strict=False):
         exact = np.clip(old + step, 0, 2**depth - 1)
         assert np.abs(new - exact).max() <= 0.5 + 2.0 ** (depth - 22)  # float32's own steps
