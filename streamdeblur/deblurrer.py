@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
@@ -21,7 +22,7 @@ from streamdeblur.frames import Frame
 from streamdeblur.ports import Images, Ports
 from streamdeblur.session import Setting, captured_output, open_session, reason
 from streamdeblur.spec import ModelSpec
-from streamdeblur.threads import turnstile
+from streamdeblur.threads import spread, turnstile
 from streamdeblur.tiling import RunFailed, Tile, Tiling, need_of
 
 # Sides, in pixels, that a network made elsewhere may want its pictures to be multiples of.
@@ -160,9 +161,18 @@ class Deblurrer:
         Raises:
             ModelError: as for a call.
         """
-        for frame in frames:
-            frame.sharp = self(frame.image)
-            yield frame
+        remaining = iter(frames)
+        first = next(remaining, None)
+        if first is None:
+            return
+        # At every layer a processor's cores wait for the last of them, longest where decoders and
+        # encoders need them too: a second frame fills the gaps. Live frames do not wait for it.
+        together = 2 if self.provider == CPU and first.captured is None else 1
+        yield from spread(self._sharpened, itertools.chain((first,), remaining), together)
+
+    def _sharpened(self, frame: Frame) -> Frame:
+        frame.sharp = self(frame.image)
+        return frame
 
     def _open(self) -> None:
         """Open a session; that of TensorRT is CUDA's until there is an engine."""

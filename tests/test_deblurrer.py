@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,22 @@ def test_stream_sets_sharp_and_keeps_order(save: Save) -> None:
     for frame in answered:
         assert frame.sharp is not None
         assert np.array_equal(frame.sharp, 255 - frame.image)
+
+
+def test_frames_of_a_file_go_two_at_a_time_and_live_ones_alone(save: Save) -> None:
+    deblurrer = Deblurrer.load(save(identity()), device="cpu")
+    image, taken = pictures(1, 2, 4)[0], []
+
+    def frames(captured: float | None) -> Iterator[Frame]:
+        for pts in range(6):
+            taken.append(pts)
+            yield Frame(av.VideoFrame(4, 2, "rgb24"), image, pts, captured=captured)
+
+    next(deblurrer.stream(frames(captured=1.0)))
+    assert taken == [0]
+    taken.clear()
+    next(deblurrer.stream(frames(captured=None)))
+    assert taken == [0, 1, 2]
 
 
 def test_it_says_what_really_runs(save: Save) -> None:

@@ -75,7 +75,7 @@ def test_tiles_give_what_the_whole_gives(height: int, width: int, tile: int) -> 
 
 
 def test_the_tiles_are_as_large_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiling, "available_bytes", lambda: 2_000_000)
+    monkeypatch.setattr(tiling, "available_bytes", lambda: 4_000_000)
     said: list[str] = []
     sizes: list[int] = []
 
