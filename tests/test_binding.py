@@ -91,7 +91,7 @@ def test_a_run_that_failed_spoils_none_that_follows(session: Open) -> None:
     tensor = noise(1, 4, 4, 3)
     for _ in range(2):
         bound(tensor)
-    with pytest.raises(Exception, match="(?i)type|unexpected"):
+    with pytest.raises(Exception, match=r"(?i)type|unexpected"):
         bound(tensor.astype(np.float32))
     assert np.array_equal(bound(tensor)[0], 255 - tensor)
 
@@ -99,7 +99,7 @@ def test_a_run_that_failed_spoils_none_that_follows(session: Open) -> None:
 def test_work_that_repeats_is_recorded_where_cuda_graphs_are_on(
     session: Open, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first run of a shape is neither recorded nor replayed; then each buffer has its number."""
+    """The first run of a shape is neither recorded nor replayed; then each has its number."""
     if memory == "cpu":
         pytest.skip("of a GPU")
     real = session(invert())

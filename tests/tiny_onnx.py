@@ -39,7 +39,7 @@ def foreign(operation: str = "Identity", element: int = FLOAT, dims: Dims = NCHW
 
 
 def overflowing(metadata: Mapping[str, str]) -> bytes:
-    """One of ours in fp16 that leaves frames as they are, but says of those with a 0 that it failed.
+    """Leaves frames as they are, but says of those with a 0 that it failed, as fp16 may.
 
     The flag of each picture is its least sample, as a truth value.
     """
@@ -87,10 +87,11 @@ def model(
     weight: bytes = b"",
 ) -> bytes:
     """A whole ONNX file: `operation`, which takes and gives one tensor, and may have a weight."""
-    inputs = _field(1, names[0]) + (_field(1, "weight") if weight else b"")
+    given = (names[0], "weight") if weight else names[0]
     graph = (
-        _field(1, _node(operation, *names))
+        _field(1, _node(operation, given, names[1]))
         + _field(2, operation)
+        + (_field(5, weight) if weight else b"")
         + _field(11, _tensor(names[0], element, dims))
         + _field(12, _tensor(names[1], element, output_dims or dims))
     )
@@ -107,9 +108,10 @@ def _file(graph: bytes, metadata: Mapping[str, str], opset: int = 18) -> bytes:
     )
 
 
-def _node(operation: str, given: str, answer: str, *attributes: bytes) -> bytes:
-    """A NodeProto of one input and one output."""
-    ends = _field(1, given) + _field(2, answer) + _field(4, operation)
+def _node(operation: str, given: str | tuple[str, ...], answer: str, *attributes: bytes) -> bytes:
+    """A NodeProto of one output."""
+    inputs = (given,) if isinstance(given, str) else given
+    ends = b"".join(_field(1, name) for name in inputs) + _field(2, answer) + _field(4, operation)
     return ends + b"".join(_field(5, attribute) for attribute in attributes)
 
 
