@@ -5,49 +5,95 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from export import OPSET
+
+if TYPE_CHECKING:
+    from export.write import Written
+
+_TWINS = ("fp16", "int8")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Export as the flags say; the exit status."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if not options.gate and (options.twins or options.precision == "int8"):
+        parser.error("int8 needs --gate PAIRS: what it costs must be measured")
     # After parsing, so that --help and mistyped flags answer at once.
-    from export import write
-    from streamdeblur.errors import ModelError
+    from export import quantise, write
+    from streamdeblur.errors import StreamDeblurError
     from train import cost
 
     try:
-        _check_output(options.output, options.checkpoint)
+        for output in _outputs(options).values():
+            _check_output(output, options.checkpoint)
         saved, network = write.load(options.checkpoint)
-        spec = write.describe(
-            network,
-            saved,
-            name=options.name or network.config.architecture,
-            precision="fp16" if options.half else "fp32",
-        )
-        parity = write.export(
-            network,
-            spec,
-            options.output,
-            fuse_separable=options.fuse_separable,
-            opset=options.opset,
-        )
-    except (ModelError, OSError) as error:
+        outputs = _outputs(options)
+        frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
+        heading = f"{options.name or network.config.architecture}: {cost.brief(network)}\n"
+        heading += f"trained for {saved.step:,} steps\n"
+        for precision, output in outputs.items():
+            spec = write.describe(
+                network,
+                saved,
+                name=options.name or network.config.architecture,
+                precision=precision,
+                twin=_twin(output, precision),
+            )
+            written = write.export(
+                network,
+                spec,
+                output,
+                fuse_separable=options.fuse_separable,
+                opset=options.opset,
+                pairs=options.gate,
+                frames=frames,
+            )
+            print(heading + _told(output, written))
+            heading = ""
+    except (StreamDeblurError, OSError, ValueError) as error:
         line = " ".join(str(error).split())  # torch's reasons take many
         print(f"export: error: {line[:400]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(
-        f"{spec.name}: {cost.brief(network)}\n"
-        f"{spec.precision}, trained for {saved.step:,} steps, "
-        f"{options.output.stat().st_size / 2**20:.1f} MiB\n"
-        f"against torch on {parity.frames} pictures: at most {parity.largest} grey levels apart, "
-        f"{parity.share:.3%} of samples differ\n"
-        f"wrote {options.output}\nnext: streamdeblur clip.mp4 --model {options.output}"
-    )
+    print(f"next: streamdeblur clip.mp4 --model {options.output}")
     return 0
+
+
+def _outputs(options: argparse.Namespace) -> dict[str, Path]:
+    """By precision, the files asked for."""
+    output: Path = options.output
+    if options.twins:
+        return {"fp32": output} | {
+            precision: output.with_suffix(f".{precision}.onnx") for precision in _TWINS
+        }
+    return {options.precision: output}
+
+
+def _twin(output: Path, precision: str) -> str | None:
+    """Name of the fp32 file that belongs to NAME.int8.onnx, and the like."""
+    ending = f".{precision}.onnx"
+    if precision != "fp32" and output.name.endswith(ending):
+        return output.name.removesuffix(ending) + ".onnx"
+    return None
+
+
+def _told(output: Path, written: Written) -> str:
+    """What a person should know of a file that was written."""
+    parity = written.parity
+    lines = [
+        f"{written.spec.precision}, {output.stat().st_size / 2**20:.1f} MiB; "
+        f"against torch on {parity.frames} pictures: at most {parity.largest} grey levels apart, "
+        f"{parity.share:.3%} of samples differ"
+    ]
+    if written.in_float:
+        lines.append(f"in float, for what they would cost: {', '.join(written.in_float)}")
+    if written.verdict:
+        lines.append(str(written.verdict))
+    return "\n".join([*lines, f"wrote {output}"])
 
 
 def _check_output(output: Path, checkpoint: Path) -> None:
@@ -83,11 +129,42 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--name", metavar="S", help="as shown to people (default: the architecture's name)"
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--half",
+        action="store_const",
+        const="fp16",
+        dest="precision",
+        default="fp32",
+        help="compute in fp16, for GPUs: half the size, still uint8 outside, and a second output "
+        "that says when fp16 was not enough; processors are slower with it",
+    )
+    which.add_argument(
+        "--int8",
+        action="store_const",
+        const="int8",
+        dest="precision",
+        help="compute in int8, for processors; needs --gate",
+    )
+    which.add_argument(
+        "--twins",
         action="store_true",
-        help="compute in fp16, for GPUs: half the size, still uint8 outside; "
-        "processors are slower with it",
+        help="write FILE, and beside it the same in fp16 and int8, as --precision of streamdeblur "
+        "looks for them: NAME.fp16.onnx and NAME.int8.onnx; needs --gate",
+    )
+    parser.add_argument(
+        "--gate",
+        type=Path,
+        metavar="PAIRS",
+        help="folder with blur/ and sharp/ to measure precisions below fp32 on: one that gives up "
+        "more than a tenth of the gain over the blurred pictures is refused (int8), or marked as "
+        "not to be chosen by itself (fp16)",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FOLDER|VIDEO",
+        help="pictures that int8's ranges are measured on (default: the clips of samples/)",
     )
     parser.add_argument(
         "--fuse-separable",

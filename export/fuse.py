@@ -169,6 +169,24 @@ def in_levels(traced: fx.GraphModule) -> fx.GraphModule:
     return _finish(traced)
 
 
+def with_unbounded(traced: fx.GraphModule) -> fx.GraphModule:
+    """Give (correction, unbounded): also the last numbers that an overflow leaves its mark on.
+
+    They are the correction itself, unless that comes out of tanh, which makes 1 of infinity.
+    """
+    traced = copy.deepcopy(traced)
+    nodes = traced.graph.nodes
+    output = next(node for node in nodes if node.op == "output")
+    bounded = [
+        node
+        for node in nodes
+        if node.target is torch.tanh or isinstance(_module(traced, node), nn.Tanh)
+    ]
+    unbounded = bounded[-1].args[0] if bounded else output.args[0]
+    output.args = ((output.args[0], unbounded),)
+    return _finish(traced)
+
+
 def count_shuffles(traced: fx.GraphModule) -> int:
     """How many PixelShuffles it has."""
     return sum(

@@ -6,19 +6,34 @@ import logging
 import os
 import tomllib
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from torch import nn
 
 from export import OPSET
-from export.fuse import FuseSeparable, count_shuffles, optimise
+from export.fuse import FuseSeparable, count_shuffles, optimise, with_unbounded
+from export.gate import Gate, Verdict
 from export.graph import ExportGraph
-from export.verify import TOLERANCE, Network, Parity, verify
+from export.operators import pool_globally
+from export.quantise import quantise
+from export.verify import (
+    TOLERANCE,
+    Frames,
+    Network,
+    Parity,
+    in_onnxruntime,
+    in_torch,
+    reference,
+    verify,
+)
 from streamdeblur.errors import ModelError
-from streamdeblur.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec
+from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from train import checkpoint
 from train.checkpoint import Checkpoint
 
@@ -43,7 +58,12 @@ def load(path: Path) -> tuple[Checkpoint, Network]:
 
 
 def describe(
-    network: Network, saved: Checkpoint, *, name: str, precision: Literal["fp32", "fp16"]
+    network: Network,
+    saved: Checkpoint,
+    *,
+    name: str,
+    precision: str = "fp32",
+    twin: str | None = None,
 ) -> ModelSpec:
     """The facts that travel with the model: no dates and no folders, so exports are reproducible.
 
@@ -55,6 +75,7 @@ def describe(
     return ModelSpec(
         name=name,
         precision=precision,
+        twin=twin,
         multiple_of=network.multiple_of,
         receptive_field=network.receptive_field,
         generator=network.config.to_dict(),
@@ -78,6 +99,18 @@ def _named(value: Any) -> Any:
     return PurePath(value).name if isinstance(value, str) else value
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was found out about a file before it was written."""
+
+    spec: ModelSpec
+    parity: Parity
+    verdict: Verdict | None
+    """On what its precision costs, if that was measured."""
+    in_float: Sequence[str]
+    """Layers of an int8 file that would have cost too much in int8."""
+
+
 def export(
     network: Network,
     spec: ModelSpec,
@@ -85,23 +118,55 @@ def export(
     *,
     fuse_separable: FuseSeparable = "auto",
     opset: int = OPSET,
-) -> Parity:
+    pairs: Path | None = None,
+    frames: Sequence[Frames] = (),
+) -> Written:
     """Write `network` to `path`, whole, once it is shown to do the same; `spec` says how precise.
 
+    Args:
+        network: with its weights, in evaluation mode.
+        spec: of the file; what `pairs` tell about its precision is added.
+        path: where to; what is there is replaced.
+        fuse_separable: as of `export.fuse.optimise`.
+        opset: version of the operators.
+        pairs: folder of pairs to measure a precision below fp32 on; int8 needs it.
+        frames: to calibrate int8 on.
+
     Raises:
-        ModelError: the file would differ from torch by more than `TOLERANCE`, or the network's
-            answers are not finite. Nothing is written.
+        ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more on
+            `pairs` than `export.gate.LIMIT`, or the network's answers are not finite. Nothing is
+            written.
+        FileNotFoundError, ValueError: there are no pairs, or a picture is broken.
         OSError: `path` cannot be written.
     """
-    model = to_onnx(network, spec, fuse_separable=fuse_separable, opset=opset)
-    parity = verify(model, network, tolerance=TOLERANCE[spec.precision])
+    int8 = spec.precision == "int8"
+    exact = replace(spec, precision="fp32") if int8 else spec
+    graph = _graph(network, exact.precision, fuse_separable)
+    model = _to_onnx(graph, exact, opset)
+    parity = verify(in_onnxruntime(model), network, tolerance=TOLERANCE[exact.precision])
+    run = in_torch(graph)
+    if spec.precision == "fp16":
+        parity = verify(run, network, tolerance=TOLERANCE["fp16"])
+    verdict, in_float = None, list[str]()
+    if pairs and spec.precision != "fp32":
+        gate = Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
+        quantised = onnx.load_from_string(model)
+        if int8:
+            quantised, verdict, in_float = quantise(model, frames, gate.judge)
+            run = in_onnxruntime(quantised.SerializeToString())
+            parity = verify(run, network, tolerance=TOLERANCE["int8"])
+        else:
+            verdict = gate.judge(lambda picture: run(picture[np.newaxis])[0][0])
+        accepted = [spec.precision] if verdict.accepted else []
+        spec = replace(spec, accepted=accepted, gate=verdict.facts(spec.precision))
+        model = _labelled(quantised, spec)
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(model)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return parity
+    return Written(spec, parity, verdict, in_float)
 
 
 def to_onnx(
@@ -111,27 +176,33 @@ def to_onnx(
     fuse_separable: FuseSeparable = "auto",
     opset: int = OPSET,
 ) -> bytes:
-    """The file's bytes, the same for the same arguments and versions of torch."""
+    """The file's bytes in fp32 or fp16, the same for the same arguments and versions of torch."""
+    return _to_onnx(_graph(network, spec.precision, fuse_separable), spec, opset)
+
+
+def _graph(network: Network, precision: str, fuse_separable: FuseSeparable) -> ExportGraph:
     correct = optimise(network, fuse_separable=fuse_separable)
-    if spec.precision == "fp16":
-        correct.half()
-    graph = ExportGraph(correct, network.multiple_of).eval()
-    model = _traced(graph, opset)
-    shuffles = count_shuffles(correct)
+    if precision == "fp16":
+        half = with_unbounded(correct).half()
+        return ExportGraph(half, network.multiple_of, watched=True).eval()
+    return ExportGraph(correct, network.multiple_of).eval()
+
+
+def _to_onnx(graph: ExportGraph, spec: ModelSpec, opset: int) -> bytes:
+    outputs = [OUTPUT_NAME, FINITE_NAME] if graph.watched else [OUTPUT_NAME]
+    model = pool_globally(_traced(graph, opset, outputs))
+    shuffles = count_shuffles(graph.correct)
     written = [_mode(node) for node in model.graph.node if node.op_type == "DepthToSpace"]
     if written != [b"CRD"] * shuffles:
         raise AssertionError(f"{shuffles} PixelShuffles became {written}: torch's exporter changed")
-    _label(model, spec)
-    onnx.checker.check_model(model, full_check=True)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    return _labelled(model, spec)
 
 
 def _mode(node: onnx.NodeProto) -> bytes:
     return bytes(next(item.s for item in node.attribute if item.name == "mode"))
 
 
-def _traced(graph: nn.Module, opset: int) -> onnx.ModelProto:
+def _traced(graph: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto:
     """What torch makes of `graph`, with batch, height and width free."""
     # It notes for every operator of torchvision, which we do not use, that it is not installed.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -146,15 +217,15 @@ def _traced(graph: nn.Module, opset: int) -> onnx.ModelProto:
             verbose=False,
             opset_version=opset,
             input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
+            output_names=outputs,
             dynamic_shapes={INPUT_NAME: dict(enumerate(AXES))},
         )
     assert program is not None  # as it always is with dynamo
     return program.model_proto
 
 
-def _label(model: onnx.ModelProto, spec: ModelSpec) -> None:
-    """Say what the model is and who made it; drop torch's notes on every node."""
+def _labelled(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
+    """The file's bytes: with what the model is and who made it, without notes on every node."""
     pyproject = Path(__file__).parent.parent / "pyproject.toml"  # exports are made in a checkout
     model.producer_name = "streamdeblur"
     model.producer_version = tomllib.loads(pyproject.read_text())["project"]["version"]
@@ -169,6 +240,9 @@ def _label(model: onnx.ModelProto, spec: ModelSpec) -> None:
         for dim, axis in zip(port.type.tensor_type.shape.dim, AXES, strict=False):
             dim.dim_param = axis
     onnx.helper.set_model_props(model, spec.to_metadata())
+    onnx.checker.check_model(model, full_check=True)
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
 
 
 def _ports(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:

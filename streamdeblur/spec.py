@@ -33,6 +33,9 @@ class ModelSpec:
     accepted: list[str] = field(default_factory=list)
     """Precisions below fp32 that may be chosen for this file without being asked for: their loss
     was measured and accepted when it was exported. Of an fp32 file, `bf16` can be one."""
+    gate: dict[str, Any] = field(default_factory=dict)
+    """What that loss was: `pairs`, how many `pictures`, the mean `gain` over the blurred ones in
+    dB for each precision, and the `limit`, the share of it that could be given up."""
     twin: str | None = None
     """Name of the file beside this one that holds the same network in fp32."""
     multiple_of: int = 1

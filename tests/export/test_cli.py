@@ -79,9 +79,20 @@ def test_usage_errors_and_help_answer_without_torch():
         "main(sys.argv[1:])"
     )
     root = Path(__file__).parents[2]
-    for flag, status in (("--help", 0), ("--fuse-separable=maybe", 2)):
+    for flag, status in (
+        ("--help", 0),
+        ("--fuse-separable=maybe", 2),
+        ("--int8", 2),
+        ("--twins", 2),
+    ):
         done = subprocess.run(
             [sys.executable, "-c", code, "last.pt", flag], cwd=root, capture_output=True, text=True
         )
         assert done.returncode == status, done.stderr
         assert "usage: python -m export" in done.stdout + done.stderr
+
+
+def test_int8_without_pairs_says_why_they_are_needed(capsys):
+    with pytest.raises(SystemExit):
+        main(["last.pt", "--int8"])
+    assert "int8 needs --gate PAIRS: what it costs must be measured" in capsys.readouterr().err

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from torch import fx, nn
 
 from export import fuse
+from export.graph import ExportGraph
 from train.generator import SLOPE, GeneratorConfig, SeparableConv, build
 
 TINY_FAST = GeneratorConfig(architecture="fast", widths=(8, 12), blocks=(1, 1, 1))
@@ -120,3 +121,38 @@ def test_a_network_without_a_global_residual_is_refused():
     network = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1))
     with pytest.raises(ValueError, match="does not add its input"):
         fuse.in_levels(fx.symbolic_trace(network))
+
+
+def loud(config):
+    """A network whose numbers grow with the contrast of the picture, beyond what fp16 holds."""
+    network = restless(config)
+    first = network.entry if config.architecture == "fast" else network.stem[0]
+    with torch.no_grad():
+        for name, weights in network.named_parameters():
+            if name.endswith("bias"):
+                weights.zero_()
+        first.weight.mul_(1e5)
+    return network
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("config", [TINY_FAST, TINY_PAPER], ids=["fast", "paper"])
+def test_a_picture_that_overflows_fp16_raises_its_own_flag_alone(config):
+    frames = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    frames[1] = 128  # half a level from the network's zero
+    for network, expected in ((restless(config), [True, True]), (loud(config), [False, True])):
+        correct = fuse.with_unbounded(fuse.optimise(network)).half()
+        sharp, finite = ExportGraph(correct, network.multiple_of, watched=True)(frames)
+        assert sharp.shape == frames.shape
+        assert finite.tolist() == expected
+
+
+def test_an_overflow_is_seen_before_tanh_hides_it():
+    class Bounded(nn.Module):
+        def forward(self, x):
+            return torch.tanh(x * 1000) * 127.5 + 0.5
+
+    x = torch.full((1, 3, 2, 2), 100.0, dtype=torch.float16)
+    correction, unbounded = fuse.with_unbounded(fx.symbolic_trace(Bounded()))(x)
+    assert correction.isfinite().all()
+    assert unbounded.isinf().all()

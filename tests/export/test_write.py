@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 
 import onnxruntime as ort
+from PIL import Image
 from torch import nn
 
 from export import verify, write
@@ -95,11 +96,14 @@ def test_any_size_comes_back_as_torch_would_have_it(exported):
 
 
 def test_ports_are_the_contract(exported):
-    running = session(exported[0])
-    (frames,), (sharp,) = running.get_inputs(), running.get_outputs()
+    path, _, precision = exported
+    running = session(path)
+    (frames,), (sharp, *others) = running.get_inputs(), running.get_outputs()
     assert (frames.name, sharp.name) == ("frames", "sharp")
     assert frames.type == sharp.type == "tensor(uint8)"
     assert frames.shape == sharp.shape == ["batch", "height", "width", 3]
+    told = [(each.name, each.type, each.shape) for each in others]
+    assert told == ([("finite", "tensor(bool)", ["batch"])] if precision == "fp16" else [])
 
 
 def test_facts_are_read_back_without_the_onnx_package(exported):
@@ -147,7 +151,7 @@ def test_separable_pairs_become_dense_on_demand():
     }
     assert groups == {1}
     assert loaded.opset_import[0].version == 20
-    assert verify.verify(model, network, tolerance=1).largest <= 1
+    assert verify.verify(verify.in_onnxruntime(model), network, tolerance=1).largest <= 1
 
 
 @SLOW
@@ -171,14 +175,14 @@ def test_a_file_that_differs_is_refused(exported):
     path, network, _ = exported
     other = restless(network.config.architecture, sign=-1)
     with pytest.raises(ModelError, match=r"differs from torch by \d+ grey levels at \d+x\d+"):
-        verify.verify(path.read_bytes(), other, tolerance=1)
+        verify.verify(verify.in_onnxruntime(path.read_bytes()), other, tolerance=1)
 
 
 def test_a_refused_file_leaves_the_old_one(tmp_path, monkeypatch, capsys):
     checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
-    monkeypatch.setattr(write, "to_onnx", lambda *_, **__: identity_graph())
+    monkeypatch.setattr(write, "_to_onnx", lambda *_, **__: identity_graph())
     assert main([str(checkpoint), "-o", str(path)]) == 1
     assert "differs from torch" in one_line(capsys)
     assert path.read_bytes() == b"old"
@@ -189,7 +193,7 @@ def test_damaged_weights_are_refused(tmp_path, monkeypatch, capsys):
     network = restless("fast")
     nn.init.constant_(network.exit.bias, float("nan"))
     checkpoint = checkpoint_of(network, tmp_path / "last.pt")
-    monkeypatch.setattr(write, "to_onnx", lambda *_, **__: identity_graph())
+    monkeypatch.setattr(write, "_to_onnx", lambda *_, **__: identity_graph())
     assert main([str(checkpoint), "-o", str(tmp_path / "model.onnx")]) == 1
     assert "not finite" in one_line(capsys)
     assert not (tmp_path / "model.onnx").exists()
@@ -214,3 +218,51 @@ def one_line(capsys):
     assert captured.err.startswith("export: error: ")
     assert captured.err.count("\n") == 1
     return captured.err
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Pictures, and what a tiny network makes of them, but for a little noise."""
+    network, random = restless("fast"), np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("pairs")
+    for kind in ("blur", "sharp"):
+        (folder / kind).mkdir()
+    for name, frames in zip("ab", verify.proving_frames(), strict=False):
+        frames = np.repeat(np.repeat(frames, 48, axis=1), 64, axis=2)
+        noise = random.normal(scale=2, size=frames.shape)
+        sharp = (verify.reference(network, frames) + noise).clip(0, 255).astype(np.uint8)
+        Image.fromarray(frames[0]).save(folder / "blur" / f"{name}.png")
+        Image.fromarray(sharp[0]).save(folder / "sharp" / f"{name}.png")
+    return folder
+
+
+@SLOW
+def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsys):
+    checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
+    flags = ["--twins", "--gate", str(pairs), "--calibrate", str(pairs / "blur")]
+    assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx"), *flags]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("10% allowed") == 2
+    names = ["tiny.onnx", "tiny.fp16.onnx", "tiny.int8.onnx"]
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", *names}
+    frames = next(verify.proving_frames())
+    for name, precision in zip(names, ("fp32", "fp16", "int8"), strict=True):
+        running = session(tmp_path / name)
+        spec = ModelSpec.from_metadata(running.get_modelmeta().custom_metadata_map)
+        lower = precision != "fp32"
+        assert (spec.precision, spec.twin) == (precision, "tiny.onnx" if lower else None)
+        assert spec.accepted == ([precision] if lower else [])
+        assert set(spec.gate.get("gain", {})) == ({"fp32", precision} if lower else set())
+        assert running.run(["sharp"], {"frames": frames})[0].shape == frames.shape
+
+
+@SLOW
+def test_a_network_too_large_for_fp16_is_refused_in_it(tmp_path, capsys):
+    network = restless("fast")
+    with torch.no_grad():
+        network.entry.weight.mul_(1e6)
+        network.exit.weight.div_(1e6)
+    checkpoint = checkpoint_of(network, tmp_path / "last.pt")
+    assert main([str(checkpoint), "-o", str(tmp_path / "model.onnx"), "--half"]) == 1
+    assert "too large for fp16" in capsys.readouterr().err
+    assert not (tmp_path / "model.onnx").exists()
