@@ -123,10 +123,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--start", type=_moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
     add("--duration", type=_duration, metavar="T", help="stop after T, written in the same way")
 
+    add("--decoder", metavar="NAME", default="software",
+        help="software, a GPU's such as cuda, or auto, which takes one that works; those do not "
+        "report damage (default: %(default)s)")  # fmt: skip
+
     _add_live_options(parser)
     add = parser.add_argument_group("encoding of the output").add_argument
     add("--codec", metavar="NAME", help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder; "
-        "default: as the input")  # fmt: skip
+        "nvenc, qsv, amf, videotoolbox, or gpu for any of them; default: as the input")  # fmt: skip
     add("--crf", type=_whole(0), metavar="N", help="quality: lower is better and larger")
     add("--preset", metavar="NAME", help="the encoder's speed, for example veryfast or slow")
     add(

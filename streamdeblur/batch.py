@@ -92,7 +92,13 @@ class Batch:
     def _video(self, task: Task, network: Deblurrer) -> Exception | None:
         options = self._options
         try:
-            with FileSource(task.path, start=options.start, duration=options.duration) as source:
+            with FileSource(
+                task.path,
+                start=options.start,
+                duration=options.duration,
+                decoder=options.decoder,
+                gpu=options.gpu,
+            ) as source:
                 deblur_file(
                     source,
                     task.output,

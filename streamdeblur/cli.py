@@ -66,6 +66,8 @@ def _run(options: argparse.Namespace) -> int:
         rate=options.camera_rate,
         pixel_format=options.camera_format,
         transport=options.rtsp_transport,
+        decoder=options.decoder,
+        gpu=options.gpu,
     ) as source:
         if isinstance(source, FileSource):
             return _deblur_file(source, options)

@@ -15,6 +15,14 @@ from av.codec.codec import UnknownCodecError
 from streamdeblur.correction import chroma_grid, planar_layout
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
+from streamdeblur.hardware import (
+    MAKERS,
+    encoder_failure,
+    encoder_options,
+    encoders,
+    host_layouts,
+    maker_of,
+)
 
 # SVT-AV1 prints a banner that only this variable silences (1: errors only).
 os.environ.setdefault("SVT_LOG", "1")
@@ -92,7 +100,8 @@ def choose_encoding(
     Args:
         takes: whether the container holds what an encoder makes.
         container: the container's name for messages.
-        codec: encoder or codec family asked for; by default that of the input.
+        codec: encoder or codec family asked for, by default that of the input; or `gpu` or one of
+            MAKERS for a hardware encoder of that family.
         extra: options for the encoder, which win over all others.
         live: no frame may wait in the encoder.
         repeatable: the same pictures must give the same bytes each time.
@@ -100,30 +109,70 @@ def choose_encoding(
     Raises:
         VideoError: there is no such encoder, or the container takes none.
     """
+    hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
     if codec and not takes(wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
     if codec and not _codes(wanted, size):
         raise VideoError(f"{wanted} can't code {size[0]}x{size[1]} pixels: choose another --codec")
     encoder = wanted if codec else _best(info, size, wanted, takes, container)
-    layout, notices = _layout(info, size, encoder)
+    becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
-        notices.insert(0, f"the video becomes {_plain(encoder)} (it was {info.codec})")
-    options = {**_DEFAULTS.get(encoder, {}), **_from_source(info, encoder)}
+        becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
+    if hardware:
+        encoder, told = _accelerated(info, size, encoder, takes, hardware)
+        becomes += told
+    layout, changes = _layout(info, size, encoder)
+    on_gpu = maker_of(encoder) is not None
+    usual = encoder_options(encoder, crf, live=live) if on_gpu else _DEFAULTS.get(encoder, {})
+    options = {**usual, **_from_source(info, encoder)}
     if live:
         options |= _LIVE.get(encoder, {})
+    if crf is not None and not on_gpu:
+        options["crf"] = f"{crf:g}"
     if repeatable and encoder == "libx264" and _has_avx512():
         # With AVX-512 its macroblock tree is not: of 150 encodings of the same five frames 18 came
         # out otherwise, and none with AVX2.
         options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
-    if crf is not None:
-        options["crf"] = f"{crf:g}"
     if preset is not None:
         options["preset"] = preset
     for key, value in (extra or {}).items():
         joined = key.endswith("-params") and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
-    return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=tuple(notices))
+    return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
+
+
+def _accelerated(
+    info: VideoInfo,
+    size: tuple[int, int],
+    software: str,
+    takes: Callable[[str], bool],
+    wish: str,
+) -> tuple[str, list[str]]:
+    """A hardware encoder that does all that `software` would do, and what a person should know.
+
+    Raises:
+        VideoError: that of the maker asked for does not.
+    """
+    family = av.Codec(software, "w").canonical_name
+    source = planar_layout(av.VideoFormat(info.pix_fmt))
+    usual = _losses(_traits(source), _traits(_nearest(source, software, size)))
+    failures = []
+    for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:
+        layout = _nearest(source, name, size) if name in av.codecs_available else source
+        failure = encoder_failure(name, layout, size)
+        if not failure and not takes(name):
+            failure = "the container does not hold what it makes"
+        lost = [loss for loss in _losses(_traits(source), _traits(layout)) if loss not in usual]
+        if not failure and lost:
+            failure = f"it loses {' and '.join(lost)}"
+        if not failure:
+            return name, [f"encoded by {name}"]
+        failures.append(f"{name}: {failure}")
+    why = "; ".join(failures) or f"this FFmpeg has no hardware encoder for {family}"
+    if wish != "gpu":
+        raise VideoError(f"can't encode with {why}; --codec {family} encodes on the processor")
+    return software, [f"encoded on the processor: {why}"]
 
 
 def _has_avx512() -> bool:
@@ -145,7 +194,7 @@ def _named(codec: str) -> str:
     try:
         found = av.Codec(name, "w")
     except UnknownCodecError as error:
-        known = {*_ALIASES, *filter(_is_video_encoder, av.codecs_available)}
+        known = {"gpu", *MAKERS, *_ALIASES, *filter(_is_video_encoder, av.codecs_available)}
         raise VideoError(f"there is no video encoder {codec}{similar(codec, known)}") from error
     if found.type != "video":
         raise VideoError(f"{codec} encodes {found.type}, not video: choose another --codec")
@@ -194,15 +243,15 @@ def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, 
         return best, []
     losses = _losses(_traits(source), _traits(best))
     cost = f" and loses {' and '.join(losses)}" if losses else ""
-    is_odd = encoder in _WHOLE_CHROMA and not _fits(_traits(source), size)
+    is_odd = _keeps_chroma_whole(encoder) and not _fits(_traits(source), size)
     odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
 
 def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
     """The encoder's layout that loses least of `source`, then wastes least, then is planar."""
-    layouts = [item.name for item in av.Codec(encoder, "w").video_formats or []]
-    if encoder in _WHOLE_CHROMA:
+    layouts = host_layouts(encoder)
+    if _keeps_chroma_whole(encoder):
         layouts = [name for name in layouts if _fits(_traits(name), size)]
     ours = _traits(source)
 
@@ -213,9 +262,9 @@ def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
     return min(layouts, key=distance, default=source)
 
 
-# H.264 and HEVC crop in steps of the chroma grid, so that no stream of theirs can have an odd size
-# in 4:2:0. The other families keep odd sizes.
-_WHOLE_CHROMA = {"libx264", "libx265"}
+def _keeps_chroma_whole(encoder: str) -> bool:
+    """H.264 and HEVC crop in steps of the chroma grid: no odd size is possible in 4:2:0."""
+    return av.Codec(encoder, "w").canonical_name in ("h264", "hevc")
 
 
 @dataclass(frozen=True, slots=True)

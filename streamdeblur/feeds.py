@@ -148,17 +148,23 @@ class LiveSource(ClosedInTheEnd):
 
 
 class RealtimeSource(ClosedInTheEnd):
-    """A file played at its own pace, as if it were a camera; closing it closes the file."""
+    """A file played at its own pace, as if it were a camera; closing it closes the file.
+
+    Args:
+        source: the file.
+        name: what people call it.
+        messages: what they should know of it, one line each.
+    """
 
     live = True
 
-    def __init__(self, source: FrameSource, name: str) -> None:
+    def __init__(self, source: FrameSource, name: str, *messages: str) -> None:
         self._source = source
         self.shown = name
         """Its name for messages."""
         self.info = source.info
-        self.messages: deque[str] = deque()
-        """Empty: a file is not lost."""
+        self.messages = deque(messages)
+        """To be taken from the left; there will be no more, since a file is not lost."""
         self.away = ""
 
     def __iter__(self) -> Iterator[Frame]:

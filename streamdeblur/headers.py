@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
@@ -35,8 +36,12 @@ _REFERRING = {
 # fmt: on
 
 
-def open_container(path: Path) -> InputContainer:
+def open_container(path: Path, accelerator: HWAccel | None = None) -> InputContainer:
     """Open a file of this computer for reading, and nothing else that it may name.
+
+    Args:
+        path: the file's.
+        accelerator: the hardware that decodes it; None for the processor.
 
     Raises:
         VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
@@ -58,6 +63,7 @@ def open_container(path: Path) -> InputContainer:
                     "pattern_type": "none",  # `%03d.png` is one picture and no series
                 },
                 metadata_errors="replace",
+                hwaccel=accelerator,
             )
         except FFmpegError as error:
             if "Format not on whitelist" not in str(error.log):

@@ -78,7 +78,7 @@ def deblur_file(
     )
     network = load()
     with _kept(source, sink, network, options, say), sink:
-        for notice in sink.notices:
+        for notice in (*source.notices, *sink.notices):
             say(notice)
         if options.verbose:
             say(_described(source))

@@ -26,6 +26,7 @@ from streamdeblur.encoders import choose_encoding, similar
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
+from streamdeblur.hardware import maker_of
 from streamdeblur.tracks import MATROSKA
 
 VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
@@ -126,7 +127,10 @@ class PictureTrack:
         if original is not None:
             stream.metadata.update(_lasting(original.metadata))
             stream.disposition = original.disposition
-        with explained(f"{encoding.encoder} can't encode {self._name}", "check its options"):
+        advice = "check its options"
+        if maker_of(encoding.encoder):
+            advice = "is its GPU here? --codec gpu takes one that works, if any"
+        with explained(f"{encoding.encoder} can't encode {self._name}", advice):
             context.open()
         if unknown := sorted(context.options):
             option = unknown[0]
@@ -195,7 +199,7 @@ class PictureTrack:
     def _takes(self, encoder: str) -> bool:
         """Whether the container holds what an encoder makes."""
         if self._kind == "mpegts":  # which takes anything, as data that no player understands
-            return encoder in ("libx264", "libx265", "mpeg2video")
+            return av.Codec(encoder, "w").canonical_name in ("h264", "hevc", "mpeg2video")
         trial = av.open(io.BytesIO(), "w", format=self._kind)
         try:
             trial.add_stream(encoder, rate=25)

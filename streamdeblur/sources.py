@@ -13,10 +13,12 @@ import av
 from av.error import FFmpegError
 
 from streamdeblur.addresses import Transport, live_address
+from streamdeblur.correction import planar_copy
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
 from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
+from streamdeblur.hardware import accelerator, choose_decoder
 from streamdeblur.headers import (
     chroma_location,
     open_container,
@@ -41,6 +43,8 @@ def open_source(
     rate: str | None = None,
     pixel_format: str | None = None,
     transport: Transport = "tcp",
+    decoder: str = "software",
+    gpu: int = 0,
 ) -> FileSource | RealtimeSource | LiveSource:
     """Open a video file, or what `live_address` understands: a camera, a screen, a stream.
 
@@ -50,7 +54,9 @@ def open_source(
         duration: how much to read, in seconds; for files only.
         realtime: play a file at its own pace.
         retry: seconds for which a lost stream is looked for.
-        size: of a camera's picture; this and the rest as for `live_address`.
+        size: of a camera's picture; this, rate, format and transport as for `live_address`.
+        decoder: what decodes, as for `FileSource`; for files only.
+        gpu: which of several GPUs decodes.
 
     Raises:
         VideoError: it cannot be opened, or has no picture.
@@ -59,8 +65,10 @@ def open_source(
         name, size=size, rate=rate, pixel_format=pixel_format, transport=transport
     )
     if address is None:
-        file = FileSource(Path(name), start=start, duration=duration)
-        return RealtimeSource(file, name) if realtime else file
+        file = FileSource(Path(name), start=start, duration=duration, decoder=decoder, gpu=gpu)
+        return RealtimeSource(file, name, *file.notices) if realtime else file
+    if decoder != "software":
+        raise VideoError(f"{address.shown} is decoded on the processor: leave out --decoder")
     if start is not None or duration is not None:
         raise VideoError(f"{address.shown} has no start or duration: leave those options out")
     return LiveSource(address, retry=retry)
@@ -74,6 +82,14 @@ class FileSource(ClosedInTheEnd):
     one frame later. A missing timestamp is filled in from the frame rate, one that does not
     increase becomes its predecessor plus one tick.
 
+    Args:
+        path: the file's.
+        start: where to begin, in seconds.
+        duration: how much to read, in seconds.
+        decoder: what decodes: `software`, the name of a kind of hardware, or `auto`. Hardware must
+            give the first pictures as the software does, to the bit; it may not report damage.
+        gpu: which of several GPUs decodes.
+
     Raises:
         VideoError: the file cannot be read or has no picture, or `start` is beyond its end.
     """
@@ -81,9 +97,21 @@ class FileSource(ClosedInTheEnd):
     live = False
 
     def __init__(
-        self, path: Path | str, *, start: Fraction | None = None, duration: Fraction | None = None
+        self,
+        path: Path | str,
+        *,
+        start: Fraction | None = None,
+        duration: Fraction | None = None,
+        decoder: str = "software",
+        gpu: int = 0,
     ) -> None:
         self.path = Path(path)
+        device, notices = choose_decoder(
+            decoder, lambda accel: open_container(self.path, accel), str(path), gpu
+        )
+        self._accelerator = accelerator(device, gpu) if device else None
+        self.notices = tuple(notices)
+        """What a person should know of the decoding, one line each."""
         self.frames_read = 0
         """Frames handed out so far."""
         self.decode_errors = 0
@@ -140,14 +168,15 @@ class FileSource(ClosedInTheEnd):
         self._skipped = frames
 
     def _open(self) -> None:
-        self._container = open_container(self.path)
+        self._container = open_container(self.path, self._accelerator)
         try:
             self._stream = picture_stream(self._container, self.path)
             self._chroma_location = chroma_location(self._container, self._stream)
         except BaseException:
             self._container.close()
             raise
-        self._stream.thread_type = "AUTO"
+        if self._accelerator is None:
+            self._stream.thread_type = "AUTO"
 
     def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
         """Decode from a key frame at or before `begin`.
@@ -209,6 +238,8 @@ class FileSource(ClosedInTheEnd):
                     except FFmpegError:
                         self.decode_errors += 1
                         continue
+                    if self._accelerator is not None:  # it packs chroma, which files do not
+                        pictures = [planar_copy(picture) for picture in pictures]
                     yield from pictures
                 return
             except FFmpegError:

@@ -1,0 +1,281 @@
+"""No GPU is needed: what is not there is found out for real, what is there is played."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.container import InputContainer
+
+from streamdeblur import encoders, hardware, picture, sources
+from streamdeblur.cli import main
+from streamdeblur.correction import planar_copy, planes
+from streamdeblur.encoders import Encoding, choose_encoding
+from streamdeblur.errors import VideoError
+from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.headers import open_container
+from streamdeblur.nvidia import has_driver
+from streamdeblur.sinks import FileSink
+from streamdeblur.sources import FileSource, open_source
+from tests.conftest import ClipMaker, noisy_picture
+
+no_gpu = pytest.mark.skipif(has_driver(), reason="there is an NVIDIA driver")
+has_cuda_built_in = pytest.mark.skipif(
+    "cuda" not in hardware.decoders(), reason="this FFmpeg cannot decode by CUDA"
+)
+PACKED = {"yuv420p": "nv12", "yuv420p10le": "p010le"}
+
+
+@pytest.fixture
+def clip(make_clip: ClipMaker) -> Path:
+    return make_clip()
+
+
+def info(pix_fmt: str = "yuv420p", codec: str = "h264") -> VideoInfo:
+    return VideoInfo(
+        width=64,
+        height=48,
+        time_base=Fraction(1, 25),
+        rate=Fraction(25),
+        codec=codec,
+        pix_fmt=pix_fmt,
+    )
+
+
+def chosen(codec: str, pix_fmt: str = "yuv420p", **options: Any) -> Encoding:
+    return choose_encoding(
+        info(pix_fmt, options.pop("of", "h264")),
+        (64, 48),
+        lambda encoder: True,
+        "matroska",
+        codec=codec,
+        **options,
+    )
+
+
+class Played:
+    """Stands in for an accelerator whose device is there."""
+
+    def create(self, codec: object) -> None:
+        """Begin to work."""
+
+
+class PackedContainer:
+    """A file whose pictures come as from hardware: chroma packed, or in another colour."""
+
+    def __init__(self, container: InputContainer, *, shift: int = 0, most: int = 1000) -> None:
+        self._container, self._shift, self._most = container, shift, most
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._container, name)
+
+    def decode(self, stream: Any) -> Iterator[av.VideoFrame]:
+        for number, decoded in enumerate(self._container.decode(stream)):
+            if number < self._most:
+                yield self._packed(decoded)
+
+    def demux(self, stream: Any) -> Iterator[Any]:
+        container = self
+
+        class Packet:
+            def __init__(self, packet: Any) -> None:
+                self._packet = packet
+
+            def decode(self) -> list[av.VideoFrame]:
+                return [container._packed(decoded) for decoded in self._packet.decode()]
+
+        for packet in self._container.demux(stream):
+            yield Packet(packet)
+
+    def _packed(self, decoded: av.VideoFrame) -> av.VideoFrame:
+        packed = decoded.reformat(format=PACKED[decoded.format.name])
+        if self._shift:
+            np.frombuffer(packed.planes[0], np.uint8)[0] += self._shift  # type: ignore[call-overload]
+        return packed
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine on which CUDA decodes."""
+    played = Played()
+    for module in (hardware, sources):
+        monkeypatch.setattr(module, "accelerator", lambda device, gpu: played)
+    monkeypatch.setattr(hardware, "decoders", lambda: ["cuda"])
+
+    def opened(path: Path, accelerator: object = None) -> Any:
+        container = open_container(path)
+        return PackedContainer(container) if accelerator is played else container
+
+    monkeypatch.setattr(sources, "open_container", opened)
+
+
+def test_every_probe_says_why_it_does_not_work() -> None:
+    found = hardware.probes()
+    assert all(probe.works == (not probe.reason) for probe in found)
+    assert {probe.name for probe in found} >= {f"decoder {name}" for name in hardware.decoders()}
+    assert {probe.name for probe in found} >= {
+        f"encoder {name}" for name in hardware.encoders("h264")
+    }
+
+
+@no_gpu
+@has_cuda_built_in
+def test_a_missing_driver_is_named(clip: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(VideoError, match=r"cuda can't decode .*clip.mp4: it fails: .*libcuda"):
+        FileSource(clip, decoder="cuda")
+    with pytest.raises(VideoError, match=r"h264_nvenc: it fails: .*libcuda.*--codec h264 encodes"):
+        chosen("nvenc")
+    assert main([str(clip), "--codec", "h264_nvenc"]) == 1
+    said = capfd.readouterr().err
+    assert "h264_nvenc can't encode clip.deblurred.mp4" in said
+    assert "is its GPU here? --codec gpu" in said
+    assert not clip.with_name("clip.deblurred.mp4").exists()
+
+
+@no_gpu
+def test_auto_goes_on_with_software_and_says_so(
+    clip: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(clip), "--decoder", "auto", "--codec", "gpu"]) == 0
+    said = capfd.readouterr().err
+    assert "clip.mp4 is decoded on the processor" in said
+    assert "encoded on the processor" in said
+    with av.open(str(clip.with_name("clip.deblurred.mp4"))) as container:
+        assert len(list(container.decode(video=0))) == 12
+
+
+def test_a_decoder_that_does_not_exist_is_refused_with_those_that_do(clip: Path) -> None:
+    with pytest.raises(VideoError, match=r"no decoder nvdec: this FFmpeg has software"):
+        FileSource(clip, decoder="nvdec")
+
+
+def test_live_sources_have_no_decoder_to_choose() -> None:
+    with pytest.raises(VideoError, match="leave out --decoder"):
+        open_source("lavfi:testsrc2=rate=30", decoder="auto")
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("pix_fmt", PACKED)
+@pytest.mark.parametrize("decoder", ["cuda", "auto"])
+def test_hardware_gives_the_same_frames_as_software(
+    make_clip: ClipMaker, pix_fmt: str, decoder: str
+) -> None:
+    path = make_clip("in.mkv", codec="ffv1", pix_fmt=pix_fmt, colorspace=1, color_range=1)
+    with FileSource(path) as ours, FileSource(path, decoder=decoder) as theirs:
+        assert theirs.info == ours.info
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.pts == other.pts
+            assert one.picture.format.name == other.picture.format.name
+            assert np.array_equal(one.image, other.image)
+            for plane, same in zip(planes(one.picture), planes(other.picture), strict=True):
+                assert np.array_equal(plane, same)
+        assert (ours.frames_read, ours.decode_errors) == (12, 0)
+        assert (theirs.frames_read, theirs.decode_errors) == (12, 0)
+    assert theirs.notices == ((f"{path} is decoded by cuda",) if decoder == "auto" else ())
+
+
+@pytest.mark.usefixtures("cuda")
+@pytest.mark.parametrize("fault", [{"shift": 1}, {"most": 3}])
+def test_hardware_that_decodes_otherwise_is_not_trusted(clip: Path, fault: dict[str, int]) -> None:
+    def opened(accel: object) -> Any:
+        container = open_container(clip)
+        return PackedContainer(container, **fault) if accel else container
+
+    number = fault.get("most", 0)
+    failure = hardware.decoder_failure(opened, "cuda", 0)
+    assert failure == f"picture {number} comes out otherwise than from FFmpeg's own decoder"
+    with pytest.raises(VideoError, match=r"cuda can't decode it.mp4: picture"):
+        hardware.choose_decoder("cuda", opened, "it.mp4", 0)
+    device, notices = hardware.choose_decoder("auto", opened, "it.mp4", 0)
+    assert device is None
+    assert notices == [f"it.mp4 is decoded on the processor: cuda: {failure}"]
+
+
+@pytest.mark.parametrize("family", ["h264", "hevc", "av1"])
+@pytest.mark.parametrize("live", [False, True])
+def test_settings_are_known_to_the_encoders(family: str, live: bool) -> None:
+    for name in hardware.encoders(family):
+        options = av.CodecContext.create(name, "w").supported_options
+        known = {option.name: option for option in (*options.generic, *options.private)}
+        for key, value in hardware.encoder_options(name, None, live=live).items():
+            assert key in known, (name, key)
+            choices = [choice.name for choice in known[key].choices]
+            assert not choices or value.lstrip("+") in choices or value.isdigit(), (name, key)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "level"),
+    [
+        ("h264_nvenc", {"cq": "23"}),
+        ("hevc_qsv", {"global_quality": "23"}),
+        ("h264_amf", {"qp_i": "23", "qp_p": "23"}),
+        ("hevc_videotoolbox", {"global_quality": str(118 * 54)}),
+    ],
+)
+def test_quality_is_asked_for_in_the_words_of_each_maker(
+    encoder: str, level: dict[str, str]
+) -> None:
+    assert hardware.encoder_options(encoder, 23, live=False).items() >= level.items()
+
+
+@pytest.mark.parametrize(
+    ("codec", "of", "pix_fmt", "encoder", "layout"),
+    [
+        ("gpu", "h264", "yuv420p", "h264_nvenc", "yuv420p"),
+        ("nvenc", "hevc", "yuv420p10le", "hevc_nvenc", "p010le"),
+        ("qsv", "hevc", "yuv420p10le", "hevc_qsv", "p010le"),
+        ("amf", "av1", "yuv420p", "av1_amf", "yuv420p"),
+        ("gpu", "mjpeg", "yuv420p", "h264_nvenc", "yuv420p"),
+    ],
+)
+def test_hardware_that_works_encodes_the_family_of_the_input(
+    monkeypatch: pytest.MonkeyPatch, codec: str, of: str, pix_fmt: str, encoder: str, layout: str
+) -> None:
+    if encoder not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no {encoder}")
+    monkeypatch.setattr(encoders, "encoder_failure", lambda *_: "")
+    encoding = chosen(codec, pix_fmt, of=of, crf=20)
+    assert (encoding.encoder, encoding.pix_fmt) == (encoder, layout)
+    assert encoding.options.items() >= hardware.encoder_options(encoder, 20, live=False).items()
+    assert "crf" not in encoding.options
+    becomes = ["the video becomes H.264 (it was mjpeg)"] if of == "mjpeg" else []
+    assert list(encoding.notices) == [*becomes, f"encoded by {encoder}"]
+
+
+def test_hardware_that_loses_depth_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    if "h264_qsv" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no h264_qsv")
+    monkeypatch.setattr(encoders, "encoder_failure", lambda *_: "")
+    with pytest.raises(VideoError, match=r"h264_qsv: it loses depth \(10 to 8 bits\)"):
+        chosen("qsv", "yuv420p10le")
+    monkeypatch.setattr(encoders, "encoders", lambda family: ["h264_qsv"])
+    encoding = chosen("gpu", "yuv420p10le")
+    assert encoding.encoder == "libx264"
+    assert "encoded on the processor: h264_qsv: it loses depth" in encoding.notices[0]
+
+
+def test_a_family_without_hardware_stays_on_the_processor() -> None:
+    encoding = chosen("gpu", of="ffv1")
+    assert encoding.encoder == "ffv1"
+    assert "no hardware encoder for ffv1" in encoding.notices[0]
+
+
+@pytest.mark.parametrize(("pix_fmt", "layout"), PACKED.items())
+def test_packing_for_an_encoder_changes_no_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pix_fmt: str, layout: str
+) -> None:
+    packing = Encoding(encoder="libx264", pix_fmt=layout, options={})
+    monkeypatch.setattr(picture, "choose_encoding", lambda *_, **__: packing)
+    monkeypatch.setattr(picture.PictureTrack, "open", lambda self, original=None: None)
+    frame = Frame(noisy_picture(0, (64, 48), pix_fmt), None, 0)
+    sink = FileSink(tmp_path / "out.mkv", info(pix_fmt))
+    finished = sink.prepare(frame).finished
+    assert finished is not None
+    assert finished.format.name == layout
+    for plane, same in zip(planes(frame.picture), planes(planar_copy(finished)), strict=True):
+        assert np.array_equal(plane, same)
