@@ -92,7 +92,8 @@ def _told(output: Path, written: Written) -> str:
     if written.in_float:
         lines.append(f"in float, for what they would cost: {', '.join(written.in_float)}")
     if written.verdict:
-        lines.append(str(written.verdict))
+        (lower,) = set(written.spec.gate["gain"]) - {"fp32"}
+        lines.append(f"in {lower}: {written.verdict}")
     return "\n".join([*lines, f"wrote {output}"])
 
 
@@ -157,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PAIRS",
         help="folder with blur/ and sharp/ to measure precisions below fp32 on: one that gives up "
-        "more than a tenth of the gain over the blurred pictures is refused (int8), or marked as "
-        "not to be chosen by itself (fp16)",
+        "more than a tenth of the gain over the blurred pictures is refused (int8), or not chosen "
+        "unless asked for (fp16, and the bf16 that OpenVINO makes of fp32)",
     )
     parser.add_argument(
         "--calibrate",

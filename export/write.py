@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import tomllib
 import warnings
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from export.verify import (
     reference,
     verify,
 )
+from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from train import checkpoint
@@ -129,7 +131,8 @@ def export(
         path: where to; what is there is replaced.
         fuse_separable: as of `export.fuse.optimise`.
         opset: version of the operators.
-        pairs: folder of pairs to measure a precision below fp32 on; int8 needs it.
+        pairs: folder of pairs to measure the precision on; int8 needs it. A file in fp32 is
+            measured in the bf16 that OpenVINO makes of it, where that can be had.
         frames: to calibrate int8 on.
 
     Raises:
@@ -148,18 +151,22 @@ def export(
     if spec.precision == "fp16":
         parity = verify(run, network, tolerance=TOLERANCE["fp16"])
     verdict, in_float = None, list[str]()
-    if pairs and spec.precision != "fp32":
+    if pairs:
         gate = Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
-        quantised = onnx.load_from_string(model)
+        judged = onnx.load_from_string(model)
+        lower = spec.precision
         if int8:
-            quantised, verdict, in_float = quantise(model, frames, gate.judge)
-            run = in_onnxruntime(quantised.SerializeToString())
+            judged, verdict, in_float = quantise(model, frames, gate.judge)
+            run = in_onnxruntime(judged.SerializeToString())
             parity = verify(run, network, tolerance=TOLERANCE["int8"])
-        else:
+        elif lower == "fp16":
             verdict = gate.judge(lambda picture: run(picture[np.newaxis])[0][0])
-        accepted = [spec.precision] if verdict.accepted else []
-        spec = replace(spec, accepted=accepted, gate=verdict.facts(spec.precision))
-        model = _labelled(quantised, spec)
+        else:
+            lower, verdict = "bf16", _judge_bf16(model, gate)
+        if verdict:
+            accepted = [lower] if verdict.accepted else []
+            spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
+            model = _labelled(judged, spec)
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(model)
@@ -167,6 +174,18 @@ def export(
     finally:
         part.unlink(missing_ok=True)
     return Written(spec, parity, verdict, in_float)
+
+
+def _judge_bf16(model: bytes, gate: Gate) -> Verdict | None:
+    """What the fp32 file costs as OpenVINO computes it in bf16; None if that cannot be had here."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.onnx")
+        path.write_bytes(model)
+        try:
+            deblurrer = Deblurrer.load(path, device="openvino", precision="bf16")
+        except ModelError:
+            return None
+        return gate.judge(deblurrer)
 
 
 def to_onnx(
