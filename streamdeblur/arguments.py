@@ -39,6 +39,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser.parse_intermixed_args(argv)  # inputs may stand between options
     if not options.inputs and options.question is None:
         parser.error("name a video or image file, a camera or a stream; --help says more")
+    if options.resume and options.skip_sharp:
+        parser.error("what --skip-sharp skips depends on the frames before: leave out --resume")
     if options.serve and options.compare and not (options.output or options.preview):
         parser.error("the page has a divider between before and after: leave out --compare")
     return options
@@ -120,6 +122,8 @@ def _parser() -> argparse.ArgumentParser:
         help="how much of the correction is applied (default: %(default)s)",
     )
     add("--compare", action="store_true", help="show before and after side by side")
+    add("--skip-sharp", action="store_true",
+        help="spare the network frames of a file that are sharp already")  # fmt: skip
     add("--start", type=_moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
     add("--duration", type=_duration, metavar="T", help="stop after T, written in the same way")
 

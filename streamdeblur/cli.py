@@ -35,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamDeblurError as error:
         _say_error(str(error))
         return 1
+    except MemoryError:
+        _say_error("there is not enough memory; --tile 512 takes less of it, a smaller part less")
+        return 1
     except OSError as error:
         if error.filename is None:  # ours to fix
             raise
@@ -175,6 +178,8 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     def say(line: str) -> None:
         _announce(options, line)
 
+    if options.skip_sharp:
+        raise VideoError(f"{source.shown} is live: leave out --skip-sharp, which is for files")
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?

@@ -24,6 +24,7 @@ from streamdeblur.resume import (
     work_folder,
 )
 from streamdeblur.sinks import FileSink
+from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
 
 # What of the command line changes nothing of the output, or is known more exactly.
@@ -77,6 +78,7 @@ def deblur_file(
         compare=options.compare,
     )
     network = load()
+    skipping = SkipSharp(network) if options.skip_sharp else None
     with _kept(source, sink, network, options, say), sink:
         for notice in (*source.notices, *sink.notices):
             say(notice)
@@ -84,8 +86,10 @@ def deblur_file(
             say(_described(source))
             say(f"encoder {sink.encoder}")
         with display(_expected_frames(source, sink.frames_kept)) as show:
-            progress = run(source, network, sink, on_progress=show)
+            progress = run(source, skipping or network, sink, on_progress=show)
     say(f"{output}: {_summary(progress)}")
+    if skipping:
+        say(skipping.summary)
     if options.verbose:
         say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:

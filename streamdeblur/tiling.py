@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from streamdeblur.errors import ModelError
 from streamdeblur.memory import available_bytes, resident_bytes
 from streamdeblur.spec import ModelSpec
+from streamdeblur.threads import turnstile
 
 Images = NDArray[np.uint8]
 Tile = int | Literal["auto", "off"]
@@ -100,6 +101,7 @@ class Tiling:
         self._fade = _FADE if self._sees_all else 0
         self._most_pixels = float("inf")  # in one tile; a failure makes it less
         self._grids: dict[tuple[int, int], Grid] = {}
+        self._turnstile = turnstile()
 
     def __call__(self, images: Images, run: Callable[[Images], Images]) -> Images:
         """The answer of `run` to `images`, shape (N, H, W, 3).
@@ -109,13 +111,15 @@ class Tiling:
         """
         count, height, width, _ = images.shape
         while True:
-            grid = self._grid(height, width)
+            with self._turnstile:
+                grid = self._grid(height, width)
             try:
                 if grid.pixels == height * width and count * grid.pixels <= self._most_pixels:
                     return run(images)
                 return np.stack([self._joined(image, grid, run) for image in images])
             except (RunFailed, MemoryError) as error:
-                self._shrink(height, width, grid, error)
+                with self._turnstile:
+                    self._shrink(height, width, grid, error)
 
     def _grid(self, height: int, width: int) -> Grid:
         """How a picture of that size is cut, decided when the first comes."""
@@ -178,6 +182,8 @@ class Tiling:
         Raises:
             ModelError: that cannot be, or may not be.
         """
+        if self._grid(height, width).pixels < failed.pixels:
+            return  # another thread was quicker
         why = " ".join(str(error).split()) or "there is not enough memory"
         if self._tile == "off":
             raise ModelError(f"{why}; --tile auto takes less memory") from error
