@@ -41,6 +41,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error("name a video or image file, a camera or a stream; --help says more")
     if options.resume and options.skip_sharp:
         parser.error("what --skip-sharp skips depends on the frames before: leave out --resume")
+    if options.benchmark and options.question != "doctor":
+        parser.error("--benchmark is a part of --doctor")
     if options.serve and options.compare and not (options.output or options.preview):
         parser.error("the page has a divider between before and after: leave out --compare")
     return options
@@ -91,13 +93,17 @@ def _parser() -> argparse.ArgumentParser:
         help="a bundled model or an ONNX file (default: %(default)s)",
     )
     add("--list-models", **question, const="models", help="show the bundled models and exit")
+    add("--doctor", **question, const="doctor",
+        help="show what works on this machine, and what is missing for the rest")  # fmt: skip
+    add("--benchmark", action="store_true",
+        help="with --doctor: measure every device, for auto to go by")  # fmt: skip
     add(
         "--device",
         metavar="NAME",
         default="auto",
         help="cpu, cuda, tensorrt, openvino, or another provider that the installed ONNX Runtime "
         "has, such as directml or coreml; auto: what --doctor --benchmark found to be quickest, "
-        "else an NVIDIA GPU, OpenVINO or the processor, the first that works "
+        "else an NVIDIA GPU that works, OpenVINO in bf16, or the processor "
         "(default: %(default)s)",
     )
     add(

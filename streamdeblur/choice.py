@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamdeblur import devices, speeds
 from streamdeblur.catalogue import ModelFiles
-from streamdeblur.devices import Device
+from streamdeblur.devices import OPENVINO, Device
 from streamdeblur.errors import ModelError
 from streamdeblur.session import Setting
 
@@ -65,7 +65,10 @@ def _unmeasured(files: ModelFiles, wish: str, threads: int | None, gpu: int) -> 
     complaints = []
     for device in devices.candidates():
         try:
-            found.append(Setting(device, precision_on(device, wish, files), threads, gpu))
+            precision = precision_on(device, wish, files)
+            # In fp32 it is about as fast as ONNX Runtime's own: not worth a second library.
+            if device.provider != OPENVINO or precision != "fp32":
+                found.append(Setting(device, precision, threads, gpu))
         except ModelError as error:
             complaints.append(str(error))
     if not found:

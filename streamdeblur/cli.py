@@ -9,7 +9,7 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +19,7 @@ from streamdeblur.errors import StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
+    from streamdeblur.doctor import Timing
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.live import Live
     from streamdeblur.pipeline import Progress
@@ -49,8 +50,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    options.networks = []  # each that is loaded, for what is to be said of it at the end
+    code = _done(options)
+    for network in options.networks:
+        if network.rescued:
+            _announce(
+                options,
+                f"{network.rescued} frames overflowed in {network.precision} and were done again"
+                " in fp32",
+            )
+    return code
+
+
+def _done(options: argparse.Namespace) -> int:
     if options.question:
-        return _answer(options.question)
+        return _examine(options) if options.question == "doctor" else _answer(options.question)
     from streamdeblur.inputs import are_several, is_image_file
     from streamdeblur.sources import FileSource, open_source
 
@@ -102,6 +116,45 @@ def _answer(question: Literal["version", "models", "cameras"]) -> int:
     except PackageNotFoundError:
         print("streamdeblur, of unknown version: it is not installed")
     return 0
+
+
+def _examine(options: argparse.Namespace) -> int:
+    """Say what works here; a table on a terminal, else plain lines."""
+    from streamdeblur import doctor
+
+    marks = {True: "yes", False: "no", None: ""}
+    rows = ((each.subject, marks[each.works], each.text) for each in doctor.findings())
+    _show(("", "works", ""), rows)
+    if options.benchmark:
+        timings = doctor.benchmark(options.model, options.gpu)
+        _show(("device", "precision", *_sizes(timings)), _timed(timings))
+    return 0
+
+
+def _sizes(timings: Sequence[Timing]) -> list[str]:
+    return [f"{size}, ms" for size in (timings[0].milliseconds if timings else ())]
+
+
+def _timed(timings: Sequence[Timing]) -> Iterator[Sequence[str]]:
+    """Each with its ratio to the first, which is the processor's, in fp32."""
+    base = next(each for each in timings if (each.device, each.precision) == ("cpu", "fp32"))
+    for each in timings:
+        pairs = zip(each.milliseconds.values(), base.milliseconds.values(), strict=True)
+        yield each.device, each.precision, *(f"{took:.1f} ({took / of:.2f})" for took, of in pairs)
+
+
+def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    if not sys.stdout.isatty():
+        for row in ([head] if any(head[:1]) else []) + list(rows):
+            print("  ".join(f"{cell:<20}" for cell in row).rstrip())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, show_header=bool(head[0]))
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table, markup=False)
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
@@ -203,7 +256,7 @@ def _loaded(options: argparse.Namespace) -> Deblurrer:
 def _network(model: str, options: argparse.Namespace) -> Deblurrer:
     from streamdeblur.deblurrer import Deblurrer
 
-    return Deblurrer.load(
+    network = Deblurrer.load(
         model,
         device=options.device,
         precision=options.precision,
@@ -212,6 +265,8 @@ def _network(model: str, options: argparse.Namespace) -> Deblurrer:
         tile=options.tile,
         say=lambda line: _announce(options, line),
     )
+    options.networks.append(network)
+    return network
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class Deblurrer:
         is_measured = setting.device.memory == "cpu" and tile == "auto"
         need = need_of(self._whole) if is_measured else None
         self._tiling = Tiling(self.spec, tile=tile, need=need, say=say)
+        self.rescued = 0  # of a person's pictures
 
     @classmethod
     def load(
@@ -89,7 +90,8 @@ class Deblurrer:
             model: name of a bundled model, or an ONNX file.
             device: cpu, cuda, tensorrt, openvino or another provider of this ONNX Runtime;
                 `auto` takes what `--doctor --benchmark` found to be quickest, and before that an
-                NVIDIA GPU if it truly works, OpenVINO if it is installed, and else the processor.
+                NVIDIA GPU if it truly works, OpenVINO if it computes in bf16, and else the
+                processor.
             precision: fp32, fp16, bf16 or int8; `auto` takes a lower one than fp32 only if the
                 model's file says that its loss was accepted.
             threads: on the processor; None for one on each core that this process may use.
@@ -173,6 +175,17 @@ class Deblurrer:
     def _sharpened(self, frame: Frame) -> Frame:
         frame.sharp = self(frame.image)
         return frame
+
+    def warm_up(self, image: NDArray[np.uint8]) -> None:
+        """Run until the device is prepared for pictures like this one: buffers, graphs, engines.
+
+        Raises:
+            ModelError: as for a call.
+        """
+        for _ in range(3):  # as it is, into buffers, and again
+            self(image)
+        while isinstance(self._run, Engines) and self._run.is_busy:
+            self(image)
 
     def _open(self) -> None:
         """Open a session; that of TensorRT is CUDA's until there is an engine."""

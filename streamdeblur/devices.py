@@ -71,10 +71,11 @@ def find(name: str) -> Device:
     Raises:
         ModelError: nothing is called so, not even in this ONNX Runtime.
     """
-    for device in (*_KNOWN, *present()):
+    here = present()
+    for device in (*_KNOWN, *here):
         if device.name == name.lower():
             return device
-    names = ", ".join(device.name for device in present())
+    names = ", ".join(device.name for device in here)
     raise ModelError(f"no device {name!r}: this onnxruntime has {names}; --doctor says more")
 
 
@@ -89,6 +90,11 @@ def present() -> list[Device]:
         for provider in providers
         if provider not in _NO_DEVICE and "." not in provider  # a plugin's own choice of devices
     ]
+
+
+def known() -> list[Device]:
+    """Devices that can be asked for, whether they are here or not; those that are come first."""
+    return list(dict.fromkeys((*present(), *_KNOWN)))
 
 
 def candidates() -> list[Device]:

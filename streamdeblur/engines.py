@@ -37,7 +37,7 @@ _LIBRARIES = (  # of TensorRT 10, in the order in which they need each other
     else ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 )
 _PACKAGE = "tensorrt_libs"  # where pip puts them
-_WORTHWHILE = 8  # runs with one shape after which an engine for it is built
+_WORTHWHILE = 3  # runs with one shape after which an engine for it is built
 
 
 def load_tensorrt() -> str:
@@ -150,6 +150,11 @@ class Engines:
     def is_ready(self) -> bool:
         """Whether an engine runs."""
         return bool(self._ready)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an engine is being made."""
+        return self._work is not None
 
     def __call__(self, tensor: Tensor) -> list[Tensor]:
         """The outputs for `tensor`.

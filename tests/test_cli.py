@@ -18,11 +18,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdeblur import catalogue, cli, sinks
+from streamdeblur import catalogue, cli, doctor, sinks, speeds
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
+from streamdeblur.spec import ModelSpec
 from tests.conftest import ClipMaker, write_clip
-from tests.tiny_onnx import foreign, identity, invert, language_model
+from tests.tiny_onnx import foreign, identity, invert, language_model, overflowing
 
 Capture = pytest.CaptureFixture[str]
 
@@ -390,3 +391,43 @@ def test_any_text_is_a_time_or_a_usage_error(text: str) -> None:
         assert _moment(text) >= 0
     except argparse.ArgumentTypeError as error:
         assert repr(text) in str(error)  # noqa: PT017
+
+
+def test_the_doctor_tries_every_device_and_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setenv("STREAMDEBLUR_CACHE", str(tmp_path))
+    assert main(["--doctor"]) == 0
+    output, errors = capfd.readouterr()
+    assert errors == ""
+    lines = output.splitlines()
+    (cpu,) = [line.split() for line in lines if line.startswith("--device cpu")]
+    assert cpu[2:5] == ["yes", "CPUExecutionProvider,", "in"]
+    for subject in ("Python", "FFmpeg", "ONNX Runtime", "encoders", "window", "model fast"):
+        assert any(line.startswith(subject) for line in lines), subject
+    assert any("pip install" in line for line in lines)
+    assert str(tmp_path) in lines[-1]
+
+
+def test_a_benchmark_is_remembered_for_auto(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    monkeypatch.setenv("STREAMDEBLUR_CACHE", str(tmp_path))
+    monkeypatch.setattr(doctor, "findings", lambda: iter(()))
+    assert main(["--doctor", "--benchmark", "-m", model]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0].split() == ["device", "precision", "640x480,", "ms", "1280x720,", "ms"]
+    (cpu,) = [line.split() for line in lines if line.split()[:2] == ["cpu", "fp32"]]
+    assert (cpu[3], cpu[5]) == ("(1.00)", "(1.00)")
+    assert ("cpu", "fp32") in speeds.recalled(catalogue.find(model))
+
+
+def test_frames_done_again_in_fp32_are_counted_at_the_end(
+    make_clip: ClipMaker, tmp_path: Path, capfd: Capture
+) -> None:
+    spec = ModelSpec(name="net", precision="fp16", receptive_field=1, twin="net.onnx")
+    (tmp_path / "net.onnx").write_bytes(identity())
+    (tmp_path / "net.fp16.onnx").write_bytes(overflowing(spec.to_metadata()))
+    assert main([str(make_clip()), "-m", str(tmp_path / "net.fp16.onnx"), "--device", "cpu"]) == 0
+    said = capfd.readouterr().err.splitlines()
+    assert said[-1] == "streamdeblur: 12 frames overflowed in fp16 and were done again in fp32"
