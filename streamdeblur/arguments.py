@@ -80,7 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
     add("--recursive", action="store_true", help="look for files in subfolders too")
     add("--resume", action="store_true",
-        help="keep what is done when interrupted, and go on there the next time")  # fmt: skip
+        help="keep what is done when interrupted, and go on there the next time; of several "
+        "files, skip those that are done")  # fmt: skip
     question: dict[str, Any] = {"action": "store_const", "dest": "question"}
     add("--version", **question, const="version", help="show the program's version and exit")
 

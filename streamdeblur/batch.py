@@ -8,8 +8,10 @@ from itertools import groupby
 
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.inputs import Task
-from streamdeblur.job import Display, deblur_file
+from streamdeblur.job import Display, deblur_file, settings_identity
+from streamdeblur.ledger import Ledger
 from streamdeblur.photos import FAILURES, deblur_images
+from streamdeblur.resume import work_folder
 from streamdeblur.sources import FileSource
 
 _NAMED = 5  # files that are named of those that an interruption left undone
@@ -38,6 +40,8 @@ class Batch:
         self._tasks, self._options = tasks, options
         self._load, self._say, self._display = load, say, display
         self.done: list[Task] = []
+        self.skipped: list[Task] = []
+        """Those that an earlier run has done."""
         self.failed: dict[Task, str] = {}
         """And why."""
 
@@ -53,21 +57,28 @@ class Batch:
         if not open_tasks:
             return
         network = self._load()
-        open_tasks = [task for task in open_tasks if self._has_folder(task)]
+        ledger = None
+        if self._options.resume:
+            ledger = Ledger(settings_identity(network, self._options))
+            self.skipped = [task for task in open_tasks if ledger.has(task.path, task.output)]
+        open_tasks = [task for task in open_tasks if self._is_left(task)]
         try:
             for task, problem in self._results(open_tasks, network):
                 if problem is not None:
                     self.failed[task] = _reason(problem)
                 else:
                     self.done.append(task)
+                    if ledger:
+                        ledger.note(task.path, task.output)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
 
     @property
     def summary(self) -> str:
         """How it ended, in numbers."""
+        skipped = f", {len(self.skipped)} done before" if self.skipped else ""
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{len(self.done)} of {len(self._tasks)} files done{failed}"
+        return f"{len(self.done)} of {len(self._tasks)} files done{skipped}{failed}"
 
     def _results(
         self, tasks: list[Task], network: Deblurrer
@@ -82,7 +93,17 @@ class Batch:
             else:
                 yield from ((task, self._video(task, network)) for task in some)
 
-    def _has_folder(self, task: Task) -> bool:
+    def _is_left(self, task: Task) -> bool:
+        """Whether a task is to be done, and can be; its folder is made."""
+        if task in self.skipped:
+            return False
+        is_kept = task.output.exists() and not work_folder(task.output).exists()
+        if self._options.resume and is_kept and not self._options.overwrite:
+            self.failed[task] = (
+                f"{task.output} exists, but is not known to be of this input with these settings:"
+                " --overwrite makes it anew"
+            )
+            return False
         try:
             task.output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -113,7 +134,7 @@ class Batch:
 
     def _left(self) -> str:
         """What an interruption left undone."""
-        ended = {*self.done, *self.failed}
+        ended = {*self.done, *self.skipped, *self.failed}
         left = [str(task.path) for task in self._tasks if task not in ended]
         more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
         return f"{self.summary}; not done: {', '.join(left[:_NAMED])}{more}"

@@ -146,12 +146,19 @@ def _identity(
     source: FileSource, sink: FileSink, network: Deblurrer, options: argparse.Namespace
 ) -> dict[str, Any]:
     """All that the output depends on: with the same, each run makes the same file."""
-    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
     return {
         "input": identity_of_input(source.path),
+        "encoding": sink.encoding_identity(),
+        **settings_identity(network, options),
+    }
+
+
+def settings_identity(network: Deblurrer, options: argparse.Namespace) -> dict[str, Any]:
+    """All but the input that an output depends on, for files of any kind."""
+    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
+    return {
         "model": digest_of(network.path),
         "device": [network.provider, network.precision],
-        "encoding": sink.encoding_identity(),
         "settings": {key: str(text) for key, text in settings.items()},
         "version": [_version(), av.__version__, onnxruntime.__version__],
     }

@@ -44,6 +44,9 @@ def deblur_image(
     """
     if given := [name for name in _FOR_VIDEOS if getattr(options, name) is not None]:
         raise VideoError(f"{task.path} is an image: leave out --{given[0]}")
+    if options.resume and not options.overwrite and task.output.exists():
+        say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
+        return
     for _, problem in deblur_images([task], options, load=load, say=say):
         if problem is not None:
             raise problem

@@ -225,3 +225,38 @@ def test_ctrl_c_says_what_is_done_and_what_is_not(
         f"streamdeblur: stopped by Ctrl-C; 2 of 9 files done; not done: {names} and 2 more"
     )
     assert len(list(place.iterdir())) == 9 + 2
+
+
+def test_resume_skips_what_is_done_of_the_same_input_and_settings(
+    place: Path, model: str, capfd: Capture
+) -> None:
+    def run(*options: str) -> list[str]:
+        main([".", "-m", model, "--resume", *options])
+        return capfd.readouterr().err.splitlines()[1:]
+
+    photo("a.png", 40), photo("c.png", 60)
+    write_clip(place / "v.mkv", codec="ffv1", pix_fmt="gray", size=(16, 16))
+    Path("b.png").write_bytes(b"This is no image.")
+    assert "3 of 4 files done, 1 failed" in run()[-2]
+    times = {path: path.stat().st_mtime_ns for path in place.glob("*.deblurred.*")}
+
+    photo("b.png", 50), photo("d.png", 70)
+    with open(".streamdeblur.jsonl", "a") as ledger:
+        ledger.write('\n{"output": "a.deb')  # a power cut
+    assert run()[-1] == "streamdeblur: 2 of 5 files done, 3 done before"
+    assert run() == ["streamdeblur: 0 of 5 files done, 5 done before"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+    photo("a.png", 41)
+    said = run()
+    assert said[0] == "streamdeblur: 0 of 5 files done, 4 done before, 1 failed"
+    assert "a.deblurred.png exists, but is not known to be of this input" in said[1]
+    assert "1 of 5 files done, 4 done before" in run("--overwrite")[-1]
+    assert shade("a.deblurred.png") == 255 - 41
+    assert "0 of 5 files done, 5 failed" in run("--strength", "0.5")[0]
+
+    Path("c.deblurred.png").unlink()
+    photo("d.deblurred.png")
+    said = run()
+    assert "1 of 5 files done, 3 done before, 1 failed" in said[-2]
+    assert "d.deblurred.png exists" in said[-1]

@@ -299,6 +299,8 @@ def test_the_command_deblurs_an_image(
 
     assert main([str(path), "-m", model]) == 1
     assert "exists; pass --overwrite" in capfd.readouterr().err
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    assert "nothing to do" in capfd.readouterr().err
     half = ["--strength", "0.5", "--compare", "-o", str(tmp_path / "both.png")]
     assert main([str(path), "-m", model, *half]) == 0
     both = by_ffmpeg(tmp_path / "both.png", "rgb48le")
