@@ -275,7 +275,7 @@ class _Connection:
                 if is_first and time.monotonic() - opened > _OPENING:
                     self.failure = f"nothing to decode came for {_OPENING:g} s"
                     return
-        except EndOfStream:
+        except (EndOfStream, IndexError):  # PyAV's second one: a track had appeared late
             return
         except ExitError:  # PyAV's way to end a read that takes too long
             self.failure = f"nothing came for {self._address.patience:g} s"

@@ -79,7 +79,8 @@ class FileSource(ClosedInTheEnd):
 
     Timestamps are those of the file, to the tick. With `start`, frames before that moment are
     dropped and the clock is set back by `shift`, so that the first frame comes at 0 or less than
-    one frame later. A missing timestamp is filled in from the frame rate, one that does not
+    one frame later. A clock that begins before 0 is set forward to it: MP4 and MOV would hide the
+    frames before. A missing timestamp is filled in from the frame rate, one that does not
     increase becomes its predecessor plus one tick.
 
     Args:
@@ -132,6 +133,8 @@ class FileSource(ClosedInTheEnd):
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(self._nothing_read(start))
+            if self.begin is None and (ticks := ticks_of(self._first) or 0) < 0:
+                self._shift, self.shift = ticks, ticks * time_base
             self.info = video_info(
                 self._container,
                 self._stream,
@@ -241,6 +244,8 @@ class FileSource(ClosedInTheEnd):
                     if self._accelerator is not None:  # it packs chroma, which files do not
                         pictures = [planar_copy(picture) for picture in pictures]
                     yield from pictures
+                return
+            except IndexError:  # PyAV's, at the end of a file in which a track had appeared late
                 return
             except FFmpegError:
                 continue  # the next packet may be readable

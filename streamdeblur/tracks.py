@@ -191,7 +191,8 @@ class TrackCopier:
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
-        with suppress(FFmpegError):  # the picture's source meets the same place, and counts it
+        # The picture's source meets the same place, and counts it, or knows it for the end.
+        with suppress(FFmpegError, IndexError):
             yield from self._input.demux(streams)
 
 

@@ -245,6 +245,23 @@ def test_interlacing_and_the_place_of_chroma_are_kept(make_clip: ClipMaker) -> N
             assert source.info.field_order > 1
 
 
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+def test_frames_before_zero_are_moved_and_not_hidden(make_clip: ClipMaker, name: str) -> None:
+    # The clock of a transport stream comes round every 26 hours: here, with the fourth frame.
+    base, first = Fraction(1, 90_000), 2**33 - 3 * 3600
+    times = range(first, first + 12 * 3600, 3600)
+    path = make_clip("in.ts", pts=times, time_base=base, audio=True, audio_start=first * base)
+    deblur(path, path.with_name(name))
+    before, after = pictures(path), pictures(path.with_name(name))
+    assert [p.pts for p in before] == list(range(-3 * 3600, 9 * 3600, 3600))
+    assert [p.pts * p.time_base for p in after] == [Fraction(index, 25) for index in range(12)]
+    old, new = (
+        [time for _, time in packets(each, "audio")] for each in (path, path.with_name(name))
+    )
+    for time, moved in zip(old[-9:], new[-9:], strict=True):
+        assert abs(moved - time - 3 * 3600 * base) <= MS
+
+
 def test_sound_stays_in_step_with_a_part(make_clip: ClipMaker) -> None:
     path = make_clip("in.mp4", pts=range(20), audio=True, chapters=CHAPTERS)
     output = path.with_name("out.mp4")

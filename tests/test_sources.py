@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from streamdeblur import headers, sources, tracks
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
+from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 
@@ -147,6 +151,34 @@ def test_damage_is_counted_and_stepped_over(make_clip: ClipMaker) -> None:
     frames = read(source)
     assert source.decode_errors >= 1
     assert len(frames) >= 10
+
+
+def test_a_track_that_appears_late_is_no_error(
+    make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late:
+        """What PyAV does at the end of a file with more tracks than its header told of."""
+
+        def __init__(self, path: Path) -> None:
+            self._container = headers.open_container(path)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def demux(self, *streams: Any) -> Iterator[Any]:
+            yield from self._container.demux(*streams)
+            raise IndexError("list index out of range")
+
+    path = make_clip(audio=True)
+    monkeypatch.setattr(sources, "open_container", Late)
+    monkeypatch.setattr(tracks, "open_container", Late)
+    with (
+        FileSource(path) as source,
+        FileSink(path.with_stem("o"), source.info, copy_from=source) as sink,
+    ):
+        for frame in source:
+            sink.write(frame)
+    assert (source.frames_read, source.decode_errors) == (12, 0)
 
 
 def test_a_file_cut_short_counts_as_an_error(make_clip: ClipMaker) -> None:
