@@ -1,0 +1,528 @@
+"""Measures what stays of a video, format by format, and writes docs/fidelity.md.
+
+The ffmpeg program makes clips in many formats from a sample; `streamdeblur` runs on each with a
+network that changes nothing, once by default and once through the lossless FFV1; and other
+programs (ffprobe, ffmpeg, mediainfo where it is installed) compare what came out with what went in.
+
+    python -m bench.fidelity                  # prints the table
+    python -m bench.fidelity --write          # and writes the page
+    python -m bench.fidelity --only hdr       # rows with that in their name
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from bench import harness
+from streamdeblur.cli import main as command
+from tests.tiny_onnx import identity
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "fidelity.md"
+_FRAMES = 12
+_SUBTITLES = "1\n00:00:00,040 --> 00:00:00,240\nhello\n\n2\n00:00:00,300 --> 00:00:00,400\nthere\n"
+_FACTS = """;FFMETADATA1
+title=Holiday
+artist=Ann
+comment=the only copy
+[CHAPTER]
+TIMEBASE=1/1000
+START=0
+END=200
+title=one
+[CHAPTER]
+TIMEBASE=1/1000
+START=200
+END=480
+title=two
+"""
+_HDR = (
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    ":max-cll=1000,400"
+)
+_X265 = "log-level=none:lossless=0"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A format: a clip, in the words of ffmpeg's command line."""
+
+    name: str
+    file: str
+    """Its extension names the container."""
+    options: str
+    """How the picture is filtered, encoded and tagged."""
+    sound: str = ""
+    """An encoder for the sound; none if empty."""
+    subtitles: str = ""
+    """The format of subtitles; none if empty."""
+    facts: bool = False
+    """With title, artist, comment and chapters."""
+    attachment: bool = False
+    rotated: int = 0
+    """Degrees, clockwise."""
+
+
+# fmt: off
+_TAGS_709 = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
+_TAGS_2020 = "-colorspace bt2020nc -color_primaries bt2020 -color_range tv -color_trc"
+ROWS = (
+    Row("MP4, H.264, a phone's: rotated by 90°", "mp4",
+        f"-c:v libx264 {_TAGS_709}", "aac", "mov_text", facts=True, rotated=90),
+    Row("MP4, H.264, variable frame rate, sound from 0.1 s on", "mp4",
+        "-c:v libx264 -vf setpts='N*3003+gt(mod(N,3),0)*1501',settb=1/90000 -fps_mode passthrough"
+        " -enc_time_base 1/90000 -video_track_timescale 90000", "late aac"),
+    Row("MP4, H.264, 23.976 frames/s, edit list", "mp4",
+        "-c:v libx264 -r 24000/1001 -bf 2", "aac", facts=True),
+    Row("MP4, H.264, 10 bit 4:2:0, untagged", "mp4", "-c:v libx264 -pix_fmt yuv420p10le"),
+    Row("MOV, H.264, full range, BT.601", "mov",
+        "-c:v libx264 -pix_fmt yuvj420p -colorspace smpte170m -color_primaries smpte170m"
+        " -color_trc smpte170m", "pcm_s16le", facts=True),
+    Row("MOV, H.264, 10 bit 4:2:2, interlaced, time code", "mov",
+        "-c:v libx264 -pix_fmt yuv422p10le -vf setfield=tff -flags +ilme+ildct -x264opts tff=1"
+        " -field_order tt -timecode 01:00:00:00", "pcm_s24le"),
+    Row("MKV, H.264, 4:4:4, subtitles, attachment, chapters", "mkv",
+        f"-c:v libx264 -pix_fmt yuv444p {_TAGS_709}", "aac", "ass", facts=True, attachment=True),
+    Row("MKV, H.264, gray", "mkv", "-c:v libx264 -pix_fmt gray", "flac"),
+    Row("MPEG-TS, H.264, interlaced", "ts",
+        "-c:v libx264 -vf setfield=tff -flags +ilme+ildct -x264opts tff=1 -field_order tt", "aac"),
+    Row("MPEG-TS, H.264, clock from 10 hours on", "ts",
+        "-c:v libx264 -output_ts_offset 36000", "ac3"),
+    Row("FLV, H.264", "flv", "-c:v libx264", "aac"),
+    Row("AVI, H.264, no B-frames", "avi", "-c:v libx264 -bf 0", "libmp3lame"),
+    Row("MP4, HEVC, 10 bit, HDR10 (PQ), mastering display and light levels", "mp4",
+        f"-c:v libx265 -pix_fmt yuv420p10le -x265-params {_X265}:{_HDR} {_TAGS_2020} smpte2084"
+        " -tag:v hvc1", "aac", facts=True),
+    Row("MKV, HEVC, 10 bit, HDR10 (PQ)", "mkv",
+        f"-c:v libx265 -pix_fmt yuv420p10le -x265-params {_X265}:{_HDR} {_TAGS_2020} smpte2084",
+        "ac3"),
+    Row("MP4, HEVC, 10 bit, HLG", "mp4",
+        f"-c:v libx265 -pix_fmt yuv420p10le -x265-params {_X265} {_TAGS_2020} arib-std-b67"
+        " -tag:v hvc1", "aac"),
+    Row("MP4, HEVC, 12 bit 4:2:2", "mp4",
+        f"-c:v libx265 -pix_fmt yuv422p12le -x265-params {_X265}"),
+    Row("MP4, AV1, 8 bit", "mp4", f"-c:v libsvtav1 -preset 10 {_TAGS_709}", "aac"),
+    Row("MKV, AV1, 10 bit, BT.2020 PQ", "mkv",
+        f"-c:v libsvtav1 -preset 10 -pix_fmt yuv420p10le {_TAGS_2020} smpte2084", "libopus"),
+    Row("WebM, VP9, subtitles", "webm", "-c:v libvpx-vp9 -cpu-used 8", "libopus", "webvtt",
+        facts=True),
+    Row("WebM, VP9, 10 bit HLG", "webm",
+        f"-c:v libvpx-vp9 -cpu-used 8 -pix_fmt yuv420p10le {_TAGS_2020} arib-std-b67", "libopus"),
+    Row("WebM, VP9, transparency", "webm",
+        "-c:v libvpx-vp9 -cpu-used 8 -vf format=yuva420p,geq=lum='p(X,Y)':a=128"),
+    Row("WebM, VP8", "webm", "-c:v libvpx", "libvorbis"),
+    Row("MOV, ProRes 422 HQ", "mov",
+        f"-c:v prores_ks -profile:v 3 -pix_fmt yuv422p10le {_TAGS_709}", "pcm_s16le", facts=True),
+    Row("MOV, ProRes 4444, transparency", "mov",
+        "-c:v prores_ks -profile:v 4 -vf format=yuva444p10le,geq=lum='p(X,Y)':a=300", "pcm_s16le"),
+    Row("MKV, FFV1, 8 bit, odd size", "mkv", "-c:v ffv1 -level 3 -vf scale=161:121", "flac"),
+    Row("MKV, FFV1, 12 bit 4:4:4", "mkv", "-c:v ffv1 -level 3 -pix_fmt yuv444p12le"),
+    Row("MKV, FFV1, 16 bit gray", "mkv", "-c:v ffv1 -level 3 -pix_fmt gray16le"),
+    Row("MKV, FFV1, RGB", "mkv", "-c:v ffv1 -level 3 -pix_fmt bgr0"),
+    Row("MKV, FFV1, transparency", "mkv",
+        "-c:v ffv1 -level 3 -vf format=yuva420p,geq=lum='p(X,Y)':a=128"),
+    Row("MPEG-PS, MPEG-2, anamorphic, interlaced", "mpg",
+        "-c:v mpeg2video -q:v 2 -vf setfield=tff,setsar=64/45 -flags +ilme+ildct", "mp2"),
+    Row("MKV, H.264, anamorphic", "mkv", "-c:v libx264 -vf setsar=64/45", "aac"),
+    Row("MKV, FFV1, anamorphic", "mkv", "-c:v ffv1 -level 3 -vf setsar=64/45"),
+    Row("AVI, MPEG-4", "avi", "-c:v mpeg4 -q:v 2", "libmp3lame"),
+    Row("AVI, Motion JPEG", "avi", "-c:v mjpeg -q:v 2 -pix_fmt yuvj422p", "pcm_s16le"),
+    Row("AVI, Huffyuv, RGB", "avi", "-c:v huffyuv -pix_fmt rgb24"),
+    Row("AVI, raw YUV", "avi", "-c:v rawvideo -pix_fmt yuv420p", "pcm_s16le"),
+    Row("MOV, Animation (RLE), transparency", "mov",
+        "-c:v qtrle -vf format=argb,geq=r='r(X,Y)':g='g(X,Y)':b='b(X,Y)':a=128"),
+    Row("MOV, DNxHR HQ", "mov",
+        "-c:v dnxhd -profile:v dnxhr_hq -pix_fmt yuv422p -vf scale=320:240", "pcm_s16le"),
+    Row("Ogg, Theora", "ogv", "-c:v libtheora -q:v 8", "libvorbis"),
+    Row("ASF, WMV 2", "wmv", "-c:v wmv2 -q:v 2", "wmav2"),
+    Row("3GP, H.263", "3gp", "-c:v h263 -q:v 2 -vf scale=176:144"),
+    Row("YUV4MPEG", "y4m", ""),
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What was measured of one promise."""
+
+    sign: str
+    """`✓` kept, `✗` not kept, `said` not kept and said before the work, `-` nothing to keep."""
+    why: str = ""
+
+
+@dataclass
+class Seen:
+    """A file as other programs see it."""
+
+    path: Path
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shown = ["-show_streams", "-show_format", "-show_chapters", "-show_frames"]
+        kinds = ["-select_streams", "v:0"]
+        self.report = _json("ffprobe", "-v", "error", *shown[1:3], "-show_streams", str(self.path))
+        frames = _json("ffprobe", "-v", "error", *kinds, shown[3], str(self.path))["frames"]
+        self.frames: list[dict[str, Any]] = frames
+        self.picture = next(s for s in self.report["streams"] if s["codec_type"] == "video")
+
+    def times(self) -> list[Fraction]:
+        """When each frame is shown, in seconds, exactly."""
+        base = Fraction(self.picture["time_base"])
+        return [int(frame["best_effort_timestamp"]) * base for frame in self.frames]
+
+    def colours(self) -> dict[str, Any]:
+        """Layout and colour tags."""
+        names = "color_range", "color_space", "color_primaries", "color_transfer"
+        return {name: self.picture.get(name, "unknown") for name in names}
+
+    def side_data(self, words: str) -> list[dict[str, Any]]:
+        """Side data of the first frame, or of the stream, whose names hold `words`."""
+        both = *self.frames[0].get("side_data_list", ()), *self.picture.get("side_data_list", ())
+        return [item for item in both if words in item["side_data_type"]][:1]
+
+    def packets(self, kind: str) -> list[str]:
+        """Content and time of each packet of the tracks of a kind (`audio`, `subtitle`)."""
+        if not any(stream["codec_type"] == kind for stream in self.report["streams"]):
+            return []
+        command = ["ffmpeg", "-v", "error", "-i", str(self.path), "-map", f"0:{kind[0]}", "-c"]
+        lines = _said(*command, "copy", "-copyts", "-f", "framemd5", "-").splitlines()
+        parts = [line.split(",") for line in lines if not line.startswith("#")]
+        return [",".join((*each[:3], *each[4:])) for each in parts]  # the length is a rounded one
+
+    def samples(self, layout: str) -> list[str]:
+        """A checksum of each decoded picture."""
+        exact = ["-sws_flags", "accurate_rnd+bitexact", "-fps_mode", "passthrough"]
+        command = ["ffmpeg", "-v", "error", "-noautorotate", "-i", str(self.path), "-map", "0:v:0"]
+        lines = _said(*command, *exact, "-pix_fmt", layout, "-f", "framemd5", "-").splitlines()
+        return [line.split()[-1] for line in lines if not line.startswith("#")]
+
+    def tags(self) -> dict[str, str]:
+        """Of the whole file."""
+        own = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+        tags = self.report["format"].get("tags", {})
+        return {key.lower(): text for key, text in tags.items() if key.lower() not in own}
+
+    def chapters(self) -> list[tuple[str, str, str]]:
+        """Begin, end and title of each."""
+        return [
+            (item["start_time"], item["end_time"], item.get("tags", {}).get("title", ""))
+            for item in self.report["chapters"]
+        ]
+
+    def attachments(self) -> list[tuple[str, int]]:
+        """Name and size of each."""
+        kinds = [s for s in self.report["streams"] if s["codec_type"] == "attachment"]
+        return [(s["tags"]["filename"], s.get("extradata_size", 0)) for s in kinds]
+
+
+def measured(row: Row, folder: Path) -> tuple[dict[str, Cell], list[str]]:
+    """The cells of a row, and what the command said before it began."""
+    source = folder / f"clip.{row.file}"
+    _make(row, source)
+    notices = _deblurred(source, folder / "out" / source.name)
+    lossless = folder / "out" / "lossless.mkv"
+    _deblurred(source, lossless, "--codec", "ffv1")
+    old, new = Seen(source), Seen(folder / "out" / source.name)
+    cells = {name: check(old, new, lossless) for name, check in PROMISES.items()}
+    for name, cell in cells.items():
+        words = [line for line in notices if re.search(_WORDS.get(name, "$^"), line)]
+        if cell.sign == "✗" and words:
+            cells[name] = Cell("said", words[0])
+    return cells, notices
+
+
+def _frames(old: Seen, new: Seen, _: Path) -> Cell:
+    return _same(len(old.frames), len(new.frames))
+
+
+def _times(old: Seen, new: Seen, _: Path) -> Cell:
+    return _same(old.times(), new.times())
+
+
+def _samples(old: Seen, _: Seen, lossless: Path) -> Cell:
+    layout = old.picture["pix_fmt"]
+    before, after = old.samples(layout), Seen(lossless).samples(layout)
+    wrong = sum(one != other for one, other in zip(before, after, strict=False))
+    return _same(before, after, f"{wrong} of {len(before)} frames differ")
+
+
+def _layout(old: Seen, new: Seen, _: Path) -> Cell:
+    one, other = (seen.picture["pix_fmt"].replace("yuvj", "yuv") for seen in (old, new))
+    return _same(one, other)
+
+
+def _colours(old: Seen, new: Seen, _: Path) -> Cell:
+    before = old.colours()
+    if set(before.values()) == {"unknown"} == set(new.colours().values()):
+        return Cell("-")
+    return _same(before, new.colours())
+
+
+def _hdr(old: Seen, new: Seen, _: Path) -> Cell:
+    kinds = ("Mastering display", "Content light")
+    before, after = ([seen.side_data(kind) for kind in kinds] for seen in (old, new))
+    return _same(before, after) if any(before) else Cell("-")
+
+
+def _rotation(old: Seen, new: Seen, _: Path) -> Cell:
+    before, after = (seen.side_data("Display Matrix") for seen in (old, new))
+    return _same(before, after) if before else Cell("-")
+
+
+def _aspect(old: Seen, new: Seen, _: Path) -> Cell:
+    before, after = (seen.picture.get("sample_aspect_ratio", "1:1") for seen in (old, new))
+    return _same(before, after) if before not in ("1:1", "0:1") else Cell("-")
+
+
+def _fields(old: Seen, new: Seen, _: Path) -> Cell:
+    if not old.frames[0].get("interlaced_frame"):
+        return Cell("-")
+    names = "interlaced_frame", "top_field_first"
+    return _same(*([seen.frames[0].get(name) for name in names] for seen in (old, new)))
+
+
+def _alpha(old: Seen, new: Seen, _: Path) -> Cell:
+    before, after = map(_has_alpha, (old, new))
+    return _same(before, after) if before else Cell("-")
+
+
+def _has_alpha(seen: Seen) -> bool:
+    layout, tags = seen.picture["pix_fmt"], seen.picture.get("tags", {})
+    is_hidden = tags.get("alpha_mode") == "1" or tags.get("ALPHA_MODE") == "1"
+    return is_hidden or bool(re.match(r"(yuva|ya\d|gbrap|argb|rgba|bgra|abgr)", layout))
+
+
+def _sound(old: Seen, new: Seen, _: Path) -> Cell:
+    before = old.packets("audio")
+    return _same(before, new.packets("audio"), "packets or times differ") if before else Cell("-")
+
+
+def _subtitles(old: Seen, new: Seen, _: Path) -> Cell:
+    before = old.packets("subtitle")
+    return (
+        _same(before, new.packets("subtitle"), "packets or times differ") if before else Cell("-")
+    )
+
+
+def _attachments(old: Seen, new: Seen, _: Path) -> Cell:
+    return _same(old.attachments(), new.attachments()) if old.attachments() else Cell("-")
+
+
+def _chapters(old: Seen, new: Seen, _: Path) -> Cell:
+    return _same(old.chapters(), new.chapters()) if old.chapters() else Cell("-")
+
+
+def _tags(old: Seen, new: Seen, _: Path) -> Cell:
+    return _same(old.tags(), new.tags()) if old.tags() else Cell("-")
+
+
+def _plays(_: Seen, new: Seen, __: Path) -> Cell:
+    """Whether ffmpeg decodes all of it without a word, and mediainfo sees its picture."""
+    command = ["ffmpeg", "-v", "warning", "-xerror", "-i", str(new.path), "-map", "0:v", "-map"]
+    done = subprocess.run([*command, "0:a?", "-f", "null", "-"], capture_output=True, text=True)
+    if done.returncode or "Invalid" in done.stderr or "rror" in done.stderr:
+        return Cell("✗", (done.stderr.splitlines() or ["ffmpeg failed"])[-1])
+    if shutil.which("mediainfo"):
+        width = _said("mediainfo", "--Inform=Video;%Width%", str(new.path)).strip()
+        if width and width != str(new.picture["width"]):  # of some formats it tells none
+            return Cell("✗", f"mediainfo sees a width of {width}")
+    return Cell("✓")
+
+
+def _likeness(old: Seen, new: Seen, _: Path) -> Cell:
+    """PSNR of the default encoding against the input, in dB."""
+    inputs = [part for seen in (new, old) for part in ("-noautorotate", "-i", str(seen.path))]
+    count = ",".join(("setpts=N", "settb=1/25"))
+    graph = f"[0:v]{count}[a];[1:v]{count}[b];[a][b]psnr"
+    command = ["ffmpeg", "-v", "info", *inputs, "-lavfi", graph, "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    found = re.search(r"average:(\S+)", said)
+    return Cell("✗", "not measured") if not found else Cell(_rounded(found[1]))
+
+
+def _rounded(decibels: str) -> str:
+    return "∞" if decibels == "inf" else f"{float(decibels):.1f}"
+
+
+Check = Callable[[Seen, Seen, Path], Cell]
+PROMISES: dict[str, Check] = {
+    "frames": _frames,
+    "times": _times,
+    "samples": _samples,
+    "layout": _layout,
+    "colours": _colours,
+    "HDR": _hdr,
+    "rotation": _rotation,
+    "pixel aspect": _aspect,
+    "fields": _fields,
+    "alpha": _alpha,
+    "sound": _sound,
+    "subtitles": _subtitles,
+    "attachments": _attachments,
+    "chapters": _chapters,
+    "tags": _tags,
+    "plays": _plays,
+    "PSNR": _likeness,
+}
+# What a line about each says.
+_WORDS = {
+    "times": "frame rate|milliseconds",
+    "layout": "picture becomes|video becomes",
+    "colours": "picture becomes|video becomes",
+    "HDR": "HDR",
+    "pixel aspect": "pixel aspect",
+    "fields": "interlace|fields",
+    "alpha": "transparency",
+    "sound": "audio.* left out",
+    "subtitles": "subtitle.* left out",
+    "attachments": "left out",
+    "tags": "tags",
+}
+
+
+def _same(before: object, after: object, words: str = "") -> Cell:
+    if before == after:
+        return Cell("✓")
+    return Cell("✗", words or f"{_brief(before)} becomes {_brief(after)}")
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {text}" for key, text in value.items())
+    text = str(value)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _make(row: Row, path: Path) -> None:
+    """Write the clip of a row, 160x120 unless it says otherwise."""
+    folder = path.parent
+    (folder / "facts.txt").write_text(_FACTS)
+    (folder / "lines.srt").write_text(_SUBTITLES)
+    options = row.options.split()
+    scale = "scale=160:120:flags=bicubic"
+    if "-vf" in options:
+        place = options.index("-vf") + 1
+        options[place] = (
+            options[place].strip("'")
+            if "scale" in options[place]
+            else (f"{scale},{options[place]}")
+        )
+    else:
+        options += ["-vf", scale]
+    options = [part.replace("'", "") if not part.startswith("scale") else part for part in options]
+    inputs = ["-i", str(ROOT / "samples" / "gallery.mp4")]
+    maps = ["-map", "0:v:0"]
+    extra: list[str] = []
+    if row.sound:
+        late, encoder = row.sound.startswith("late "), row.sound.removeprefix("late ")
+        inputs += ["-itsoffset", "0.1"] * late + ["-f", "lavfi", "-i", "sine=440:r=48000:d=0.45"]
+        maps += ["-map", "1:a"]
+        extra += ["-c:a", encoder, "-metadata:s:a", "language=fre", "-strict", "-2"]
+    if row.subtitles:
+        inputs += ["-i", str(folder / "lines.srt")]
+        maps += ["-map", f"{1 + bool(row.sound)}:s"]
+        extra += ["-c:s", row.subtitles, "-metadata:s:s", "language=eng"]
+    if row.facts:
+        number = str(inputs.count("-i"))
+        inputs += ["-i", str(folder / "facts.txt")]
+        extra += ["-map_metadata", number, "-map_chapters", number]
+    else:
+        extra += ["-map_metadata", "-1", "-map_chapters", "-1"]
+    if row.attachment:
+        (folder / "notes.txt").write_text("hello")
+        extra += ["-attach", str(folder / "notes.txt"), "-metadata:s:t", "mimetype=text/plain"]
+    count = ["-frames:v", str(_FRAMES)]
+    _said("ffmpeg", "-v", "error", "-y", *inputs, *maps, *extra, *count, *options, str(path))
+    if row.rotated:
+        upright = path.rename(path.with_stem("upright"))
+        turn = ["-map", "0", "-c", "copy", "-metadata:s:v", f"rotate={row.rotated}"]
+        _said("ffmpeg", "-v", "error", "-i", str(upright), *turn, str(path))
+
+
+def _deblurred(source: Path, output: Path, *options: str) -> list[str]:
+    """Run the command with a network that changes nothing; what it said before it began."""
+    output.parent.mkdir(exist_ok=True)
+    model = source.with_name("identity.onnx")
+    model.write_bytes(identity())
+    with redirect_stderr(io.StringIO()) as said:
+        code = command([str(source), "-o", str(output), "-f", "-m", str(model), *options])
+    lines = [line.removeprefix("streamdeblur: ") for line in said.getvalue().splitlines()]
+    if code:
+        raise RuntimeError(f"{output.name}: {lines[-1]}")
+    return lines[1:-1]
+
+
+def _said(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _json(*command: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads(_said(*command, "-of", "json"))
+    return report
+
+
+def page(rows: Sequence[tuple[Row, dict[str, Cell]]]) -> str:
+    """The table in Markdown, with a footnote for each cell that needs one."""
+    notes: list[str] = []
+
+    def written(cell: Cell) -> str:
+        if not cell.why:
+            return cell.sign
+        if cell.why not in notes:
+            notes.append(cell.why)
+        return f"{cell.sign} {notes.index(cell.why) + 1}"
+
+    lines = [
+        "| format | " + " | ".join(PROMISES) + " |",
+        "|---" * (len(PROMISES) + 1) + "|",
+        *(
+            f"| {row.name} | " + " | ".join(map(written, cells.values())) + " |"
+            for row, cells in rows
+        ),
+    ]
+    return "\n".join(lines) + "\n\n" + "\n".join(f"{n}. {text}" for n, text in enumerate(notes, 1))
+
+
+def main() -> int:
+    """Measure, print, and write the page if asked."""
+    parser = harness.parser("bench.fidelity", __doc__)
+    parser.add_argument("--only", default="", metavar="WORDS", help="rows with these in their name")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
+    args = parser.parse_args()
+    rows = []
+    for row in ROWS:
+        if args.only.lower() in row.name.lower():
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append((row, measured(row, Path(folder))[0]))
+            cells = rows[-1][1]
+            print(
+                f"{row.name}: " + ", ".join(f"{n} {c.sign}" for n, c in cells.items()), flush=True
+            )
+            for name, cell in cells.items():
+                if cell.why:
+                    print(f"    {name}: {cell.why}")
+    text = page(rows)
+    if args.write:
+        before, marker, after = PAGE.read_text().partition("<!-- the table -->\n")
+        rest = after.partition("<!-- its end -->\n")[2]
+        PAGE.write_text(f"{before}{marker}{text}\n<!-- its end -->\n{rest}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
