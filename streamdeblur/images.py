@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from streamdeblur import metadata
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
+from streamdeblur.headers import MAX_PIXELS
 from streamdeblur.sinks import part_name, refuse_paths
 
 # Libvips tells of damage in images by warnings, which Python would print.
@@ -105,6 +106,9 @@ def read_image(path: Path) -> StillImage:
 
 
 def _refuse(path: Path, decoded: pyvips.Image) -> None:
+    if decoded.width * decoded.height > MAX_PIXELS:
+        size = f"{decoded.width}x{decoded.height}"
+        raise VideoError(f"{path} has {size} pixels: pictures larger than 16K can't be deblurred")
     pages = decoded.get_n_pages()
     if pages > 1:
         raise VideoError(f"{path} has {pages} pages or frames, of which only one would be kept")

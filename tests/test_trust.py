@@ -228,25 +228,39 @@ print([main([name, "-m", sys.argv[1], "--quiet"]) for name in sys.argv[3:]], mos
 def test_a_header_may_announce_any_size_and_costs_no_memory(
     make_clip: ClipMaker, tmp_path: Path
 ) -> None:
-    kinds = {"a.mkv": ("ffv1", "gray"), "b.png": ("png", "rgb24"), "c.avi": ("mjpeg", "yuvj420p")}
-    names = [str(make_clip())]
+    kinds = {
+        "a.mkv": ("ffv1", "gray"),
+        "b.mov": ("png", "rgb24"),
+        "c.avi": ("mjpeg", "yuvj420p"),
+        "d.png": ("png", "rgb24"),
+        "e.jpg": ("mjpeg", "yuvj420p"),
+    }
+    names = []
     for size in ((65_535, 65_535), (16_385, 8_192)):
         for name, (codec, layout) in kinds.items():
             clip = make_clip(
                 f"{size[0]}{name}", size=(320, 272), codec=codec, pix_fmt=layout, pts=[0]
             )
             names.append(str(announcing(clip, size)))
-    raw = tmp_path / "d.y4m"
+    raw = tmp_path / "f.y4m"
+    names.append(str(raw))
     raw.write_bytes(b"YUV4MPEG2 W65535 H65535 F25:1 C420\nFRAME\n" + bytes(1000))
     (tmp_path / "identity.onnx").write_bytes(identity())
-    command = [sys.executable, "-c", BOMBS, str(tmp_path / "identity.onnx"), *names, str(raw)]
+    command = [
+        sys.executable,
+        "-c",
+        BOMBS,
+        str(tmp_path / "identity.onnx"),
+        str(make_clip()),
+        *names,
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     codes, grown = done.stdout.rsplit(maxsplit=1)
-    assert codes == str([1] * 7), done.stderr
+    assert codes == str([1] * len(names)), done.stderr
     said = done.stderr.splitlines()
-    assert len(said) == 7
+    assert len(said) == len(names)
     assert all(line.startswith("streamdeblur: error: ") for line in said)
-    assert all("larger than 16K" in line or "65535x65535 is invalid" in line for line in said)
+    assert sum("larger than 16K" in line for line in said) >= len(names) - 2  # FFmpeg's own words
     assert int(grown) < 100  # MB; one such picture has 134 and more in each plane
 
 
