@@ -128,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="0..1",
         help="how much of the correction is applied (default: %(default)s)",
     )
+    add("--deinterlace", choices=("auto", "on", "off"), default="auto",
+        help="make progressive frames of interlaced ones: of those that say so, of all, or of none "
+        "(default: %(default)s)")  # fmt: skip
     add("--compare", action="store_true", help="show before and after side by side")
     add("--skip-sharp", action="store_true",
         help="spare the network frames of a file that are sharp already")  # fmt: skip

@@ -119,6 +119,7 @@ class Batch:
                 duration=options.duration,
                 decoder=options.decoder,
                 gpu=options.gpu,
+                deinterlace=options.deinterlace,
             ) as source:
                 deblur_file(
                     source,

@@ -77,6 +77,7 @@ def _done(options: argparse.Namespace) -> int:
         name,
         start=options.start,
         duration=options.duration,
+        deinterlace=options.deinterlace,
         realtime=options.realtime,
         retry=options.retry,
         size=options.camera_size,

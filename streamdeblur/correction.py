@@ -132,6 +132,17 @@ def planes(picture: av.VideoFrame) -> list[Plane]:
     ]
 
 
+def match_alpha(source: av.VideoFrame, target: av.VideoFrame) -> None:
+    """Give `target` the transparency of `source`, both planar, if it has another depth.
+
+    swscale shifts bits in, so that opaque would become a little transparent.
+    """
+    (*_, old), (*_, new) = source.format.components, target.format.components
+    if old.is_alpha and new.is_alpha and old.bits != new.bits:
+        share = planes(source)[-1] / np.float32(2**old.bits - 1)
+        planes(target)[-1][...] = np.rint(share * (2**new.bits - 1))
+
+
 def blended(image: Image, sharp: Image, strength: float) -> Image:
     """The picture between `image` (strength 0) and `sharp` (1)."""
     if strength >= 1 or sharp is image:

@@ -23,6 +23,7 @@ from streamdeblur.hardware import (
     host_layouts,
     maker_of,
 )
+from streamdeblur.headers import MATROSKA, PROGRESSIVE
 
 # SVT-AV1 prints a banner that only this variable silences (1: errors only).
 os.environ.setdefault("SVT_LOG", "1")
@@ -115,14 +116,14 @@ def choose_encoding(
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
     if codec and not _codes(wanted, size):
         raise VideoError(f"{wanted} can't code {size[0]}x{size[1]} pixels: choose another --codec")
-    encoder = wanted if codec else _best(info, size, wanted, takes, container)
+    encoder = wanted if codec else _best(info, size, wanted, takes, container, live)
     becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
         becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
     if hardware:
-        encoder, told = _accelerated(info, size, encoder, takes, hardware)
+        encoder, told = _accelerated(info, size, encoder, takes, container, hardware)
         becomes += told
-    layout, changes = _layout(info, size, encoder)
+    layout, changes = _layout(info, size, encoder, container)
     on_gpu = maker_of(encoder) is not None
     usual = encoder_options(encoder, crf, live=live) if on_gpu else _DEFAULTS.get(encoder, {})
     options = {**usual, **_from_source(info, encoder)}
@@ -147,6 +148,7 @@ def _accelerated(
     size: tuple[int, int],
     software: str,
     takes: Callable[[str], bool],
+    container: str,
     wish: str,
 ) -> tuple[str, list[str]]:
     """A hardware encoder that does all that `software` would do, and what a person should know.
@@ -156,10 +158,10 @@ def _accelerated(
     """
     family = av.Codec(software, "w").canonical_name
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    usual = _losses(_traits(source), _traits(_nearest(source, software, size)))
+    usual = _losses(_traits(source), _traits(_nearest(source, software, size, container)))
     failures = []
     for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:
-        layout = _nearest(source, name, size) if name in av.codecs_available else source
+        layout = _nearest(source, name, size, container) if name in av.codecs_available else source
         failure = encoder_failure(name, layout, size)
         if not failure and not takes(name):
             failure = "the container does not hold what it makes"
@@ -214,8 +216,9 @@ def _best(
     wanted: str,
     takes: Callable[[str], bool],
     container: str,
+    live: bool,
 ) -> str:
-    """`wanted` if it loses neither depth nor chroma, else the first other that does not."""
+    """`wanted` if it loses nothing that the layout holds, else the first other that does not."""
     known = dict.fromkeys((wanted, *_SUBSTITUTES))
     candidates = [name for name in known if takes(name) and _codes(name, size)]
     if not candidates:
@@ -223,11 +226,21 @@ def _best(
     if candidates[0] == "prores_ks":
         return "prores_ks"  # who edits ProRes needs ProRes; 4444 is coded with 10 of its 12 bits
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    for name in candidates:
-        losses = _losses(_traits(source), _traits(_nearest(source, name, size)))
-        if not set(losses) - {"transparency"}:  # which the other codecs lose as well
-            return name
-    return candidates[0]
+    if (has_alpha := _traits(source).alpha and not live) and takes("prores_ks"):
+        candidates.append("prores_ks")
+    losses = {
+        name: _losses(_traits(source), _traits(_nearest(source, name, size, container)))
+        for name in candidates
+    }
+    if has_alpha:  # rather than any other loss
+        candidates = [name for name in candidates if "transparency" not in losses[name]]
+        if not candidates:
+            raise VideoError(
+                f"the video has transparency, which {container} files can't keep: use .mkv or .mov,"
+                " or pass --codec h264 to leave it out"
+            )
+    kept = [name for name in candidates if not set(losses[name]) - {"transparency"}]
+    return (kept or candidates)[0]
 
 
 def _codes(encoder: str, size: tuple[int, int]) -> bool:
@@ -235,12 +248,15 @@ def _codes(encoder: str, size: tuple[int, int]) -> bool:
     return encoder != "libx265" or size[0] > 48
 
 
-def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, list[str]]:
+def _layout(
+    info: VideoInfo, size: tuple[int, int], encoder: str, container: str
+) -> tuple[str, list[str]]:
     """The layout nearest to the input's that the encoder takes at this size, and what it costs."""
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    best = _nearest(source, encoder, size)
+    best = _nearest(source, encoder, size, container)
     if _traits(best) == _traits(source):
-        return best, []
+        is_float = av.VideoFormat(info.pix_fmt).components[0].bits > 16
+        return best, [f"{info.pix_fmt} is rounded to 16 bits a sample"] if is_float else []
     losses = _losses(_traits(source), _traits(best))
     cost = f" and loses {' and '.join(losses)}" if losses else ""
     is_odd = _keeps_chroma_whole(encoder) and not _fits(_traits(source), size)
@@ -248,11 +264,13 @@ def _layout(info: VideoInfo, size: tuple[int, int], encoder: str) -> tuple[str, 
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
 
-def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
+def _nearest(source: str, encoder: str, size: tuple[int, int], container: str) -> str:
     """The encoder's layout that loses least of `source`, then wastes least, then is planar."""
     layouts = host_layouts(encoder)
     if _keeps_chroma_whole(encoder):
         layouts = [name for name in layouts if _fits(_traits(name), size)]
+    if not _keeps_alpha(encoder, container):
+        layouts = [name for name in layouts if not _traits(name).alpha]
     ours = _traits(source)
 
     def distance(name: str) -> tuple[int, ...]:
@@ -265,6 +283,13 @@ def _nearest(source: str, encoder: str, size: tuple[int, int]) -> str:
 def _keeps_chroma_whole(encoder: str) -> bool:
     """H.264 and HEVC crop in steps of the chroma grid: no odd size is possible in 4:2:0."""
     return av.Codec(encoder, "w").canonical_name in ("h264", "hevc")
+
+
+def _keeps_alpha(encoder: str, container: str) -> bool:
+    """Whether transparency that an encoder takes comes out again in the end."""
+    if encoder == "libvpx-vp9":  # which gives it beside each packet: only Matroska has a place
+        return container in MATROSKA
+    return encoder != "libx265"  # which lists a layout with alpha, and does not open with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +350,7 @@ def _from_source(info: VideoInfo, encoder: str) -> dict[str, str]:
     options: dict[str, str] = {}
     if info.chroma_location and _traits(info.pix_fmt).columns > 1:
         options["chroma_sample_location"] = info.chroma_location
-    if info.field_order > _PROGRESSIVE and encoder in ("libx264", "prores_ks"):
+    if info.field_order > PROGRESSIVE and encoder in ("libx264", "prores_ks"):
         options["flags"] = "+ildct+ilme"
     if encoder == "prores_ks" and info.profile in _PRORES_PROFILES and info.codec == "prores":
         options["profile"] = _PRORES_PROFILES[info.profile]
@@ -337,7 +362,6 @@ def _from_source(info: VideoInfo, encoder: str) -> dict[str, str]:
     return options
 
 
-_PROGRESSIVE = 1  # FFmpeg's AV_FIELD_PROGRESSIVE; what follows are the kinds of interlacing
 _PARAMETERS = {
     "libx264": "x264-params",
     "libx265": "x265-params",

@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.codec.codec import UnknownCodecError
+from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
@@ -24,6 +28,9 @@ from streamdeblur.frames import VideoInfo
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
+PROGRESSIVE = 1
+"""FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, and what follows are the kinds of interlacing."""
+MATROSKA = {"matroska", "webm"}
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
 _BOUNDS = {"max_pixels": str(MAX_PIXELS)}
@@ -92,6 +99,22 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
     return stream
 
 
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """The decoder of a stream: FFmpeg's choice, unless that one leaves transparency behind."""
+    decoder = stream.codec_context
+    tags = {key.lower(): text for key, text in stream.metadata.items()}
+    if tags.get("alpha_mode") == "1" and decoder.name in _SEEING_ALPHA:
+        with suppress(UnknownCodecError):
+            seeing = CodecContext.create(_SEEING_ALPHA[decoder.name], "r")
+            assert isinstance(seeing, VideoCodecContext)
+            seeing.options = _BOUNDS
+            return seeing
+    return decoder
+
+
+_SEEING_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+
+
 def video_info(
     container: InputContainer,
     stream: VideoStream,
@@ -157,6 +180,7 @@ def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
 _UNKEPT = {
     SideData.SPHERICAL: "the 360° tag",
     SideData.STEREO3D: "the stereo 3D tag",
+    SideData.DYNAMIC_HDR_PLUS: "the dynamic HDR10+ metadata (what holds for the whole stays)",
     SideData.DOVI_METADATA: "Dolby Vision (its base layer stays)",
     SideData.ICC_PROFILE: "the ICC profile",
 }

@@ -80,7 +80,7 @@ def deblur_file(
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
     with _kept(source, sink, network, options, say), sink:
-        for notice in (*source.notices, *sink.notices):
+        for notice in (*source.notices, *_notices(source, options), *sink.notices):
             say(notice)
         if options.verbose:
             say(_described(source))
@@ -102,6 +102,20 @@ def deblur_file(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"
         )
+
+
+def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
+    """What is done to the input's own nature."""
+    if source.frames_deinterlaced:
+        return [
+            "the video is interlaced: its frames become progressive, at the same times;"
+            " --deinterlace off leaves them as they are"
+        ]
+    if not source.is_interlaced:
+        return []
+    if options.deinterlace == "off":
+        return ["the video is interlaced and stays so: the network may take its combs for detail"]
+    return ["the video says that it is interlaced, but its frames do not: they stay as they are"]
 
 
 def _is_done(output: Path) -> bool:

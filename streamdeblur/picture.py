@@ -19,6 +19,7 @@ from streamdeblur.correction import (
     chroma_grid,
     corrected,
     joined_width,
+    match_alpha,
     planar_copy,
     side_by_side,
 )
@@ -27,7 +28,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
 from streamdeblur.hardware import maker_of
-from streamdeblur.tracks import MATROSKA
+from streamdeblur.headers import MATROSKA
 
 VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
@@ -225,6 +226,7 @@ class PictureTrack:
             threads=1,
         )
         changed.pict_type = 0
+        match_alpha(picture, changed)
         return changed
 
     def _matrix_and_range(self) -> tuple[int, int]:
@@ -255,7 +257,16 @@ class PictureTrack:
 
 def _lasting(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags of a stream that are true of its new encoding too."""
-    stale = ("encoder", "duration", "bps", "number_of_", "_statistics_", "vendor_id", "rotate")
+    stale = (
+        "alpha_mode",
+        "encoder",
+        "duration",
+        "bps",
+        "number_of_",
+        "_statistics_",
+        "vendor_id",
+        "rotate",
+    )
     return {key: value for key, value in tags.items() if not key.lower().startswith(stale)}
 
 

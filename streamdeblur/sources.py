@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from streamdeblur.correction import planar_copy
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
+from streamdeblur.fields import Deinterlace, Deinterlacer
 from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
 from streamdeblur.hardware import accelerator, choose_decoder
 from streamdeblur.headers import (
+    PROGRESSIVE,
     chroma_location,
+    decoder_of,
     open_container,
     picture_stream,
     tick_length,
@@ -37,6 +41,7 @@ def open_source(
     *,
     start: Fraction | None = None,
     duration: Fraction | None = None,
+    deinterlace: Deinterlace = "auto",
     realtime: bool = False,
     retry: float = DEFAULT_RETRY,
     size: str | None = None,
@@ -52,6 +57,7 @@ def open_source(
         name: a file's or a live picture's.
         start: where to begin, in seconds; for files only.
         duration: how much to read, in seconds; for files only.
+        deinterlace: which frames are made progressive; for files only.
         realtime: play a file at its own pace.
         retry: seconds for which a lost stream is looked for.
         size: of a camera's picture; this, rate, format and transport as for `live_address`.
@@ -65,7 +71,14 @@ def open_source(
         name, size=size, rate=rate, pixel_format=pixel_format, transport=transport
     )
     if address is None:
-        file = FileSource(Path(name), start=start, duration=duration, decoder=decoder, gpu=gpu)
+        file = FileSource(
+            Path(name),
+            start=start,
+            duration=duration,
+            deinterlace=deinterlace,
+            decoder=decoder,
+            gpu=gpu,
+        )
         return RealtimeSource(file, name, *file.notices) if realtime else file
     if decoder != "software":
         raise VideoError(f"{address.shown} is decoded on the processor: leave out --decoder")
@@ -87,6 +100,7 @@ class FileSource(ClosedInTheEnd):
         path: the file's.
         start: where to begin, in seconds.
         duration: how much to read, in seconds.
+        deinterlace: which frames are made progressive.
         decoder: what decodes: `software`, the name of a kind of hardware, or `auto`. Hardware must
             give the first pictures as the software does, to the bit; it may not report damage.
         gpu: which of several GPUs decodes.
@@ -103,6 +117,7 @@ class FileSource(ClosedInTheEnd):
         *,
         start: Fraction | None = None,
         duration: Fraction | None = None,
+        deinterlace: Deinterlace = "auto",
         decoder: str = "software",
         gpu: int = 0,
     ) -> None:
@@ -129,12 +144,15 @@ class FileSource(ClosedInTheEnd):
             self._shift = 0 if self.begin is None else math.ceil(self.begin / time_base)
             self.shift = self._shift * time_base
             """Seconds by which timestamps are set back; whole ticks of the picture's clock."""
-            self._pictures = self._decoded()
+            self._fields = Deinterlacer(deinterlace)
+            self._pictures = self._fields.progressive(self._decoded())
             self._first = next(self._pictures, None)
             if self._first is None:
                 raise VideoError(self._nothing_read(start))
             if self.begin is None and (ticks := ticks_of(self._first) or 0) < 0:
                 self._shift, self.shift = ticks, ticks * time_base
+            if self._first.format.name.startswith("xyz"):
+                raise VideoError(f"{path} has the XYZ colours of cinemas: convert it to RGB first")
             self.info = video_info(
                 self._container,
                 self._stream,
@@ -143,9 +161,21 @@ class FileSource(ClosedInTheEnd):
                 duration,
                 chroma_location=self._chroma_location,
             )
+            if self._fields.deinterlaced:
+                self.info = replace(self.info, field_order=PROGRESSIVE)
         except BaseException:
             close_reader(self._container, self._stream)
             raise
+
+    @property
+    def frames_deinterlaced(self) -> int:
+        """Interlaced frames that were made progressive, so far."""
+        return self._fields.deinterlaced
+
+    @property
+    def is_interlaced(self) -> bool:
+        """Whether frames go out interlaced."""
+        return self.info.field_order > PROGRESSIVE
 
     def close(self) -> None:
         """Let go of the file; the iteration ends. Harmless when repeated."""
@@ -178,8 +208,9 @@ class FileSource(ClosedInTheEnd):
         except BaseException:
             self._container.close()
             raise
+        self._decoder = decoder_of(self._stream)
         if self._accelerator is None:
-            self._stream.thread_type = "AUTO"
+            self._decoder.thread_type = "AUTO"
 
     def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
         """Decode from a key frame at or before `begin`.
@@ -237,7 +268,7 @@ class FileSource(ClosedInTheEnd):
             try:
                 for packet in self._container.demux(self._stream):
                     try:
-                        pictures = packet.decode()
+                        pictures = self._decoder.decode(packet)
                     except FFmpegError:
                         self.decode_errors += 1
                         continue

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
-from streamdeblur.headers import open_container, picture_stream
+from streamdeblur.headers import MATROSKA, open_container, picture_stream
 from streamdeblur.sources import FileSource
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 _DISORDER = 10  # seconds by which a file may store one track after another
-MATROSKA = {"matroska", "webm"}
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
 _ITUNES_TAGS = {

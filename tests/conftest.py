@@ -95,8 +95,10 @@ def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFra
     picture = av.VideoFrame(*size, pix_fmt)
     depths = {part.plane: part.bits for part in picture.format.components}
     for index, plane in enumerate(picture.planes):
-        dtype = np.uint16 if depths[index] > 8 else np.uint8
-        shape = (plane.height, plane.line_size // np.dtype(dtype).itemsize)
+        dtype = np.dtype(np.uint16 if depths[index] > 8 else np.uint8)
+        if pix_fmt.endswith("be"):
+            dtype = dtype.newbyteorder(">")
+        shape = (plane.height, plane.line_size // dtype.itemsize)
         noise = rng.integers(0, 2 ** depths[index], shape).astype(dtype)
         plane.update(noise.tobytes())
     return picture

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
+from streamdeblur.fields import Deinterlace
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink, default_output
@@ -47,12 +48,13 @@ def deblur(
     *,
     start: Fraction | None = None,
     duration: Fraction | None = None,
+    deinterlace: Deinterlace = "auto",
     invert: bool = False,
     **options: Any,
 ) -> FileSink:
     """Write `source` to `output` as a network that changes nothing, or everything, would."""
     with (
-        FileSource(source, start=start, duration=duration) as frames,
+        FileSource(source, start=start, duration=duration, deinterlace=deinterlace) as frames,
         FileSink(output, frames.info, copy_from=frames, **options) as sink,
     ):
         for frame in frames:
@@ -238,9 +240,9 @@ def test_a_change_of_container_moves_nothing(make_clip: ClipMaker) -> None:
 def test_interlacing_and_the_place_of_chroma_are_kept(make_clip: ClipMaker) -> None:
     options = {"flags": "+ildct+ilme", "chroma_sample_location": "topleft"}
     path = make_clip("in.mp4", options=options, field_order=2)
-    deblur(path, default_output(path))
+    deblur(path, default_output(path), deinterlace="off")
     for name in (path, default_output(path)):
-        with FileSource(name) as source:
+        with FileSource(name, deinterlace="off") as source:
             assert source.info.chroma_location == "topleft"
             assert source.info.field_order > 1
 

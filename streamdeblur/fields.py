@@ -1,0 +1,94 @@
+"""Interlaced video: two moments in each frame, which a network would take for detail."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from fractions import Fraction
+from typing import Literal
+
+import av
+from av.filter import Graph
+
+from streamdeblur.correction import planar_copy
+
+Deinterlace = Literal["auto", "on", "off"]
+"""Which frames become progressive: those that are marked as interlaced, all, or none."""
+
+
+class Deinterlacer:
+    """Makes progressive frames of interlaced ones: as many, at the same times.
+
+    By FFmpeg's `bwdif`, which fills in the lines of one field from the frames before and after.
+    """
+
+    def __init__(self, which: Deinterlace) -> None:
+        self._which = which
+        self._graph: Graph | None = None
+        self._form: tuple[int, int, str] | None = None
+        self._waiting: deque[av.VideoFrame] = deque()
+        self.deinterlaced = 0
+        """Frames that were made progressive, so far."""
+
+    def progressive(
+        self, pictures: Generator[av.VideoFrame, None, None]
+    ) -> Generator[av.VideoFrame, None, None]:
+        """The pictures, untouched up to the first that is to be made progressive."""
+        try:
+            for picture in pictures:
+                is_meant = self._which == "on" or (
+                    self._which == "auto" and picture.interlaced_frame
+                )
+                if not is_meant and self._graph is None:
+                    yield picture
+                    continue
+                self.deinterlaced += is_meant
+                form = (picture.width, picture.height, picture.format.name)
+                if form != self._form:
+                    yield from self._rest()
+                    self._graph, self._form = self._opened(picture), form
+                assert self._graph is not None
+                self._waiting.append(picture)
+                self._graph.push(planar_copy(picture))
+                yield from self._ready()
+            yield from self._rest()
+        finally:
+            pictures.close()
+
+    def _opened(self, picture: av.VideoFrame) -> Graph:
+        planar = planar_copy(picture)
+        graph = Graph()
+        graph.threads = 1
+        door = graph.add_buffer(
+            width=planar.width,
+            height=planar.height,
+            format=planar.format,
+            time_base=planar.time_base or Fraction(1, 1_000_000),
+        )
+        which = "all" if self._which == "on" else "interlaced"
+        filters = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}")
+        door.link_to(filters)
+        filters.link_to(graph.add("buffersink"))
+        graph.configure()
+        return graph
+
+    def _ready(self) -> Iterator[av.VideoFrame]:
+        """What has come out; the filter counts in half ticks, and is a frame behind."""
+        while self._graph is not None:
+            try:
+                picture = self._graph.pull()
+            except (BlockingIOError, EOFError):
+                return
+            assert isinstance(picture, av.VideoFrame)
+            original = self._waiting.popleft()
+            picture.pts, picture.dts = original.pts, original.dts
+            picture.duration = original.duration
+            if original.time_base:
+                picture.time_base = original.time_base
+            yield picture
+
+    def _rest(self) -> Iterator[av.VideoFrame]:
+        if self._graph is not None:
+            self._graph.push(None)
+            yield from self._ready()
+            self._graph = None
