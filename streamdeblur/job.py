@@ -61,7 +61,7 @@ def deblur_file(
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
-    if options.resume and not options.overwrite and output.exists() and _is_done(output):
+    if options.resume and not options.overwrite and output.exists() and finished_before(output):
         say(f"{output} is there already: nothing to do (--overwrite makes it anew)")
         return
     sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
@@ -116,11 +116,6 @@ def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
     if options.deinterlace == "off":
         return ["the video is interlaced and stays so: the network may take its combs for detail"]
     return ["the video says that it is interlaced, but its frames do not: they stay as they are"]
-
-
-def _is_done(output: Path) -> bool:
-    """Whether an output that exists is complete, and not one that unfinished work is to replace."""
-    return finished_before(output) or not work_folder(output).exists()
 
 
 @contextmanager

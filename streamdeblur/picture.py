@@ -237,8 +237,10 @@ class PictureTrack:
             return 0, 2
         if source.is_rgb or source.has_palette:
             return (1 if info.height >= 720 else 6), 1
-        implied = ("yuvj", "ya")  # layouts of full range
-        is_full = info.pix_fmt.startswith(implied) or target.name.startswith(implied)
+        names = (info.pix_fmt, target.name)
+        is_gray = any(name.startswith("ya") for name in names)  # with alpha: full unless tagged
+        is_full = any(name.startswith("yuvj") for name in names)
+        is_full |= is_gray and info.color_range == 0
         return info.colorspace, 2 if is_full else info.color_range
 
     def _size(self) -> tuple[int, int]:

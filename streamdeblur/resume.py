@@ -233,13 +233,14 @@ def decoding_times(pts: list[int]) -> list[int]:
 
 
 def finished_before(output: Path) -> bool:
-    """Whether an output that exists is one whose run was killed after it was complete.
+    """Whether an output that exists is complete, and no unfinished work is to replace it.
 
-    What that run left is removed then.
+    A run can be killed between giving its output the name and removing the last of its work, which
+    is removed then.
     """
     folder = work_folder(output)
     state = _read(folder)
-    if state is None or state.named is None or state.named != output.stat().st_size:
+    if state is not None and state.named != output.stat().st_size:
         return False
     shutil.rmtree(folder, ignore_errors=True)
     return True
