@@ -30,7 +30,8 @@ from streamdeblur.sources import FileSource
 # What of the command line changes nothing of the output, or is known more exactly.
 # fmt: off
 _NO_MATTER = {
-    "inputs", "model", "output", "overwrite", "question", "quiet", "recursive", "resume", "verbose",
+    "inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive",
+    "resume", "verbose",
 }
 # fmt: on
 
