@@ -159,8 +159,8 @@ def test_a_track_that_appears_late_is_no_error(
     class Late:
         """What PyAV does at the end of a file with more tracks than its header told of."""
 
-        def __init__(self, path: Path) -> None:
-            self._container = headers.open_container(path)
+        def __init__(self, path: Path, *hardware: Any) -> None:
+            self._container = headers.open_container(path, *hardware)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._container, name)
