@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, zip_longest
@@ -21,12 +20,13 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import explained, reason
+from streamdeblur.ffmpeg import close_reader, explained, reason
 from streamdeblur.frames import is_full_range
-from streamdeblur.headers import picture_stream
+from streamdeblur.headers import decoder_of, picture_stream
 
 Opened = Callable[[HWAccel | None], InputContainer]
 """Opens a file, to be decoded by what is given, or on the processor."""
@@ -128,20 +128,17 @@ def decoder_failure(opened: Opened, device: str, gpu: int) -> str:
 
     It can if it gives the first pictures as FFmpeg's own decoder does, to the bit.
     """
-    with closing(opened(None)) as container:
-        stream = picture_stream(container, "it")
-        ours = list(islice(container.decode(stream), _TRIED))
+    codec, ours = _first_pictures(opened(None), decoder_of)
     accel = accelerator(device, gpu)
     try:
         with explained("it fails"):
-            accel.create(stream.codec_context.codec)
+            accel.create(codec)
     except VideoError as error:
         return str(error)
     except NotImplementedError:
-        return f"it can't decode {stream.codec_context.name}"
+        return f"it can't decode {codec.name}"
     try:
-        with closing(opened(accel)) as container:
-            theirs = list(islice(container.decode(picture_stream(container, "it")), _TRIED))
+        _, theirs = _first_pictures(opened(accel), lambda stream: stream.codec_context)
     except FFmpegError as error:
         return f"it fails: {reason(error)}"
     for number, (wanted, given) in enumerate(zip_longest(ours, theirs)):
@@ -207,6 +204,19 @@ def encoder_failure(encoder: str, pix_fmt: str, size: tuple[int, int]) -> str:
     except VideoError as error:
         return str(error)
     return "" if packets else "it fails: no picture comes out"
+
+
+def _first_pictures(
+    container: InputContainer, decoder: Callable[[VideoStream], VideoCodecContext]
+) -> tuple[av.Codec, list[av.VideoFrame]]:
+    """The codec of a file, and the pictures that a decoder of its stream gives first."""
+    stream = picture_stream(container, "it")
+    try:
+        decode = decoder(stream).decode
+        pictures = (picture for packet in container.demux(stream) for picture in decode(packet))
+        return stream.codec_context.codec, list(islice(pictures, _TRIED))
+    finally:
+        close_reader(container, stream)
 
 
 def _are_equal(ours: av.VideoFrame, theirs: av.VideoFrame) -> bool:

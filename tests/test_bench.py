@@ -32,6 +32,17 @@ def test_end_to_end_prints_the_ratio_and_what_ffmpeg_alone_needs(tmp_path: Path)
     assert written["machine"]["cores"] >= 1
 
 
+def test_the_road_prints_stages_and_rates(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    flags = ["--sizes", "64x48", "--frames", "4", "--rounds", "1", "--json", str(figures)]
+    printed = _run("bench.road", *flags)
+    assert "libx264 veryfast" in printed
+    written = json.loads(figures.read_text())
+    (costs,), (rates,) = written["costs"], written["rates"]
+    assert costs["correct"] > costs["floor of correct"] > 0
+    assert all(rates[f"{sink}, 2 helpers"] > 0 for sink in ("nowhere", "corrected", "file"))
+
+
 def test_live_soak_prints_delay_drops_and_growth() -> None:
     flags = ["--minutes", "0.05", "--size", "64x48", "--record"]
     printed = _run("bench.live_soak", *flags)
