@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         "standard output",
     )
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
+    add("--report", metavar="FILE.html",
+        help="write a page that shows what was changed, kept and lost in files")  # fmt: skip
     add("--recursive", action="store_true", help="look for files in subfolders too")
     add("--resume", action="store_true",
         help="keep what is done when interrupted, and go on there the next time; of several "

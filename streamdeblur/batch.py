@@ -11,6 +11,7 @@ from streamdeblur.inputs import Task
 from streamdeblur.job import Display, deblur_file, settings_identity
 from streamdeblur.ledger import Ledger
 from streamdeblur.photos import FAILURES, deblur_images
+from streamdeblur.report import Report
 from streamdeblur.resume import work_folder
 from streamdeblur.sources import FileSource
 
@@ -26,6 +27,7 @@ class Batch:
         load: makes the network; called once.
         say: told each line that a person should know.
         display: shows the progress, given the number of frames or images that are expected.
+        report: gets an account of each file.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Batch:
         load: Callable[[], Deblurrer],
         say: Callable[[str], None],
         display: Callable[[int | None], Display],
+        report: Report | None = None,
     ) -> None:
+        self._report = report
         self._tasks, self._options = tasks, options
         self._load, self._say, self._display = load, say, display
         self.done: list[Task] = []
@@ -72,6 +76,10 @@ class Batch:
                         ledger.note(task.path, task.output)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
+        finally:
+            if self._report:
+                for task, why in self.failed.items():
+                    self._report.blame(task.path, task.output, why)
 
     @property
     def summary(self) -> str:
@@ -88,7 +96,12 @@ class Batch:
             if are_images:
                 with self._display(len(some)) as show:
                     yield from deblur_images(
-                        some, self._options, load=lambda: network, say=self._say, show=show
+                        some,
+                        self._options,
+                        load=lambda: network,
+                        say=self._say,
+                        show=show,
+                        report=self._report,
                     )
             else:
                 yield from ((task, self._video(task, network)) for task in some)
@@ -111,7 +124,8 @@ class Batch:
         return task not in self.failed
 
     def _video(self, task: Task, network: Deblurrer) -> Exception | None:
-        options = self._options
+        options, report = self._options, self._report
+        account = report.account(task.path, task.output) if report else None
         try:
             with FileSource(
                 task.path,
@@ -128,9 +142,13 @@ class Batch:
                     load=lambda: network,
                     say=self._say,
                     display=self._display,
+                    account=account,
                 )
         except FAILURES as error:
             return error
+        finally:
+            if report:
+                report.settle()
         return None
 
     def _left(self) -> str:

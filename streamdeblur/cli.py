@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.live import Live
     from streamdeblur.pipeline import Progress
+    from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
 
 _SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
@@ -161,14 +162,17 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
     from streamdeblur.job import deblur_file
 
-    deblur_file(
-        source,
-        _output(source.path, options),
-        options,
-        load=lambda: _loaded(options),
-        say=lambda line: _announce(options, line),
-        display=lambda total: _display(total, options),
-    )
+    output = _output(source.path, options)
+    with _reported(options) as report:
+        deblur_file(
+            source,
+            output,
+            options,
+            load=lambda: _loaded(options),
+            say=lambda line: _announce(options, line),
+            display=lambda total: _display(total, options),
+            account=report.account(source.path, output) if report else None,
+        )
     return 0
 
 
@@ -176,12 +180,14 @@ def _deblur_image(path: Path, options: argparse.Namespace) -> int:
     from streamdeblur.inputs import Task
     from streamdeblur.photos import deblur_image
 
-    deblur_image(
-        Task(path, _output(path, options)),
-        options,
-        load=lambda: _loaded(options),
-        say=lambda line: _announce(options, line),
-    )
+    with _reported(options) as report:
+        deblur_image(
+            Task(path, _output(path, options)),
+            options,
+            load=lambda: _loaded(options),
+            say=lambda line: _announce(options, line),
+            report=report,
+        )
     return 0
 
 
@@ -192,18 +198,32 @@ def _deblur_several(options: argparse.Namespace) -> int:
     if not _has_files_alone(options):
         raise VideoError("several files have a folder as their output: -o FOLDER")
     folder = Path(options.output[0]) if options.output else None
-    batch = Batch(
-        tasks_of(options.inputs, folder, options.recursive),
-        options,
-        load=lambda: _loaded(options),
-        say=lambda line: _announce(options, line),
-        display=lambda total: _display(total, options),
-    )
-    batch.run()
+    with _reported(options) as report:
+        batch = Batch(
+            tasks_of(options.inputs, folder, options.recursive),
+            options,
+            load=lambda: _loaded(options),
+            say=lambda line: _announce(options, line),
+            display=lambda total: _display(total, options),
+            report=report,
+        )
+        batch.run()
     _announce(options, batch.summary)
     for task, why in batch.failed.items():
         _say_error(f"{task.path}: {why}")
     return 1 if batch.failed else 0
+
+
+@contextmanager
+def _reported(options: argparse.Namespace) -> Iterator[Report | None]:
+    """The report that was asked for, written when the block ends."""
+    if options.report is None:
+        yield None
+        return
+    from streamdeblur.report import Report
+
+    with Report(Path(options.report), options) as report:
+        yield report
 
 
 def _output(path: Path, options: argparse.Namespace) -> Path:
@@ -232,8 +252,10 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     def say(line: str) -> None:
         _announce(options, line)
 
-    if options.skip_sharp:
-        raise VideoError(f"{source.shown} is live: leave out --skip-sharp, which is for files")
+    for name in ("skip_sharp", "report"):
+        if getattr(options, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?
@@ -249,8 +271,7 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
 def _loaded(options: argparse.Namespace) -> Deblurrer:
     """The network, after the line that says what really runs."""
     deblurrer = _network(options.model, options)
-    running = f"model {deblurrer.spec.name}, {deblurrer.precision}, on {deblurrer.provider}"
-    _announce(options, *deblurrer.notices, running)
+    _announce(options, *deblurrer.notices, deblurrer.running)
     return deblurrer
 
 

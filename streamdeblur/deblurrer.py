@@ -135,6 +135,11 @@ class Deblurrer:
         """Of the arithmetic inside the network: fp32, fp16, bf16 or int8."""
         return self._setting.precision
 
+    @property
+    def running(self) -> str:
+        """What really runs, in words."""
+        return f"model {self.spec.name}, {self.precision}, on {self.provider}"
+
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Deblur a picture, or several at once.
 

@@ -63,6 +63,13 @@ class StillImage:
     """uint8 or uint16, shape (H, W, B): gray or RGB, and transparency if there is any."""
 
     @property
+    def described(self) -> str:
+        """In words."""
+        height, width, bands = self.samples.shape
+        kinds = {1: "gray", 2: "gray with transparency", 3: "RGB", 4: "RGB with transparency"}
+        return f"{width}x{height}, {kinds[bands]} of {self.depth} bits, {_suffix_of(self)[1:]}"
+
+    @property
     def depth(self) -> int:
         """Bits of a sample: 8 or 16."""
         return 8 * self.samples.itemsize

@@ -13,9 +13,10 @@ from typing import Any
 import av
 import onnxruntime
 
+from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import StreamDeblurError, VideoError
-from streamdeblur.pipeline import Progress, run
+from streamdeblur.pipeline import Network, Progress, run
 from streamdeblur.resume import (
     Journal,
     digest_of,
@@ -28,12 +29,10 @@ from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
 
 # What of the command line changes nothing of the output, or is known more exactly.
-# fmt: off
 _NO_MATTER = {
-    "inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive",
-    "resume", "verbose",
+    *("inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive"),
+    *("report", "resume", "verbose"),
 }
-# fmt: on
 
 Display = AbstractContextManager[Callable[[Progress], None]]
 """Gives, as a `with` block, a function that shows how far the work is."""
@@ -47,6 +46,7 @@ def deblur_file(
     load: Callable[[], Deblurrer],
     say: Callable[[str], None],
     display: Callable[[int | None], Display],
+    account: Account | None = None,
 ) -> None:
     """Deblur a file into another.
 
@@ -57,6 +57,7 @@ def deblur_file(
         load: makes the network; called when the output is known to be possible.
         say: told each line that a person should know.
         display: shows the progress, given the number of frames that are expected.
+        account: is told what a report needs.
 
     Raises:
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
@@ -80,17 +81,37 @@ def deblur_file(
     )
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
+    sharpener: Network = skipping or network
+    notices = (*source.notices, *_notices(source, options), *sink.notices)
+    if account:
+        account.seconds_a_tick = float(source.info.time_base)
+        account.notices += notices
+        sharpener = account.watching(sharpener)
     with _kept(source, sink, network, options, say), sink:
-        for notice in (*source.notices, *_notices(source, options), *sink.notices):
+        for notice in notices:
             say(notice)
         if options.verbose:
             say(_described(source))
             say(f"encoder {sink.encoder}")
         with display(_expected_frames(source, sink.frames_kept)) as show:
-            progress = run(source, skipping or network, sink, on_progress=show)
+            progress = run(source, sharpener, sink, on_progress=show)
     say(f"{output}: {_summary(progress)}")
     if skipping:
         say(skipping.summary)
+    missing = _missing_seconds(source, progress)
+    if account:
+        account.facts |= {
+            "input": _described(source),
+            "network": network.running,
+            "encoder": sink.encoder,
+            "work": _summary(progress),
+        }
+        if skipping:
+            account.facts["skipped"] = skipping.summary
+        if source.decode_errors:
+            account.damage.append(f"decoding errors: {source.decode_errors}")
+        if missing:
+            account.damage.append(f"the picture ends {missing:.1f} s before the file should")
     if options.verbose:
         say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:
@@ -98,7 +119,7 @@ def deblur_file(
             f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
             f" missing or spoilt in {output}; try another copy of it"
         )
-    if missing := _missing_seconds(source, progress):
+    if missing:
         say(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"

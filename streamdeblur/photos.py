@@ -21,6 +21,7 @@ from streamdeblur.images import (
 )
 from streamdeblur.inputs import Task
 from streamdeblur.pipeline import Progress
+from streamdeblur.report import Report
 from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
@@ -36,6 +37,7 @@ def deblur_image(
     *,
     load: Callable[[], Deblurrer],
     say: Callable[[str], None],
+    report: Report | None = None,
 ) -> None:
     """Deblur one image file; arguments as for `deblur_images`.
 
@@ -47,7 +49,7 @@ def deblur_image(
     if options.resume and not options.overwrite and task.output.exists():
         say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
         return
-    for _, problem in deblur_images([task], options, load=load, say=say):
+    for _, problem in deblur_images([task], options, load=load, say=say, report=report):
         if problem is not None:
             raise problem
         say(f"{task.output}: done")
@@ -60,6 +62,7 @@ def deblur_images(
     load: Callable[[], Deblurrer],
     say: Callable[[str], None],
     show: Callable[[Progress], None] = lambda progress: None,
+    report: Report | None = None,
 ) -> Iterator[tuple[Task, Exception | None]]:
     """Deblur image files in turn; gives each with what kept it from being done, if anything did.
 
@@ -69,6 +72,7 @@ def deblur_images(
         load: makes the network; called when the first image has been read.
         say: told each line that a person should know.
         show: told how far the work is.
+        report: gets an account of each image.
 
     Raises:
         ModelError: `load` fails.
@@ -110,9 +114,16 @@ def deblur_images(
         samples = corrected_samples(image, sharp, options.strength)
         if options.compare:
             samples = np.concatenate([image.samples, samples], axis=1)
-        for notice in notices_of(image, output.path):
+        notices = notices_of(image, output.path)
+        for notice in notices:
             say(notice)
         output.write(image, samples)
+        if report:
+            account = report.account(image.path, output.path, is_image=True)
+            account.add(image.view, sharp, 0.0)
+            account.notices += notices
+            account.facts |= {"input": image.described, "network": load().running}
+            report.settle()
 
     with (
         closing(prefetch(opened(), 1)) as read,

@@ -24,6 +24,9 @@ class Sharpness:
     """-1 for what has no detail but slopes, 0 for that of a sharp photograph, 1 for white noise."""
     energy: float
     """Of the gradients at half resolution, in squared levels: it jumps when the scene changes."""
+    edges: float
+    """RMS of the gradients at both scales, in levels: of two pictures of one thing, the sharper has
+    the greater. (A network that takes noise away as well may lower `value`.)"""
 
 
 def sharpness(image: Image) -> Sharpness:
@@ -37,7 +40,7 @@ def sharpness(image: Image) -> Sharpness:
     """
     height, width, _ = image.shape
     if height < _GROUP or width < _GROUP:
-        return Sharpness(0.0, 0.0)
+        return Sharpness(0.0, _FLOOR, 0.0)
     every = _GROUP * max(1, round(height * width / _MOST_PIXELS))
     starts = range(0, height - _GROUP + 1, every)
     # Green carries most of the luma, and is there already.
@@ -47,7 +50,8 @@ def sharpness(image: Image) -> Sharpness:
     energies = [_energies(scale) for scale in (fine, coarse)]
     # Across and along are compared on their own: motion takes from one direction alone.
     ratios = [math.log(one / other, 4) for one, other in zip(*energies, strict=True)]
-    return Sharpness(sum(ratios) / 2, sum(energies[1]))
+    edges = math.sqrt(sum(map(sum, energies)) / 2)
+    return Sharpness(sum(ratios) / 2, sum(energies[1]), edges)
 
 
 def _energies(rows: NDArray[np.float32]) -> list[float]:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdeblur.correction import blended
 from streamdeblur.frames import Frame, Image
@@ -67,10 +68,11 @@ class SkipSharp:
             return image
         self._in_a_row = 0
         answer = self._network(image)
-        change, most = change_of(image, answer)
+        changes = change_by_block(image, answer)
+        most = float(changes.max())
         self._seen.append((found.value, most))
         if not self._weight:
-            self._missed.append(change)
+            self._missed.append(float(np.mean(np.square(changes))))
         if is_sharp and most > _LEAST_CHANGE:
             self._fade(False)
         return blended(image, answer, self._weight)
@@ -82,7 +84,7 @@ class SkipSharp:
         spared = f"the network was spared {self.skipped} of {self.frames} frames, {share:.0f} %"
         if not self._missed:
             return spared
-        levels = float(np.sqrt(np.mean(np.square(self._missed))))
+        levels = float(np.sqrt(np.mean(self._missed)))
         return (
             f"{spared}; it would have changed them by {levels:.2f} levels (RMS over every"
             f" {_CHECK + 1}th, where it was asked)"
@@ -97,11 +99,11 @@ class SkipSharp:
         self._weight = min(max(self._weight + step, 0.0), 1.0)
 
 
-def change_of(image: Image, sharp: Image) -> tuple[float, float]:
-    """How much a picture was changed, RMS in levels: in all, and in the block that changed most."""
+def change_by_block(image: Image, sharp: Image) -> NDArray[np.float32]:
+    """How much a picture was changed, RMS in levels, in each block of 32 by 32 pixels."""
     change = np.subtract(sharp[:, :, 1], image[:, :, 1], dtype=np.int16).astype(np.float32)
     np.square(change, out=change)
     starts = [np.arange(0, size, _BLOCK) for size in change.shape]
     sums = np.add.reduceat(np.add.reduceat(change, starts[0], axis=0), starts[1], axis=1)
     sides = [np.diff(at, append=size) for at, size in zip(starts, change.shape, strict=True)]
-    return float(np.sqrt(change.mean())), float(np.sqrt((sums / np.outer(*sides)).max()))
+    return np.sqrt(sums / np.outer(*sides))

@@ -22,6 +22,11 @@ def as_jpeg(frame: Frame) -> bytes:
     return _coded(_before_above_after(frame), "mjpeg", "yuvj420p", _JPEG_OPTIONS)
 
 
+def picture_as_jpeg(image: Image) -> bytes:
+    """A picture, shape (H, W, 3), as a JPEG file; an odd side repeats its last row or column."""
+    return _coded(_evened(image), "mjpeg", "yuvj420p", _JPEG_OPTIONS)
+
+
 def as_png(frame: Frame) -> bytes:
     """The sharp frame, to the pixel, as a PNG file."""
     assert frame.sharp is not None
@@ -80,9 +85,12 @@ def _before_above_after(frame: Frame) -> Image:
     between two rows, which must not be one of each picture.
     """
     assert frame.sharp is not None
-    height, width, _ = frame.image.shape
-    margins = ((0, height % 2), (0, width % 2), (0, 0))
-    return np.vstack([np.pad(half, margins, mode="edge") for half in (frame.image, frame.sharp)])
+    return np.vstack([_evened(half) for half in (frame.image, frame.sharp)])
+
+
+def _evened(image: Image) -> Image:
+    height, width, _ = image.shape
+    return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def _coded(image: Image, codec: str, pix_fmt: str, options: dict[str, str]) -> bytes:
