@@ -166,7 +166,7 @@ def export(
         if verdict:
             accepted = [lower] if verdict.accepted else []
             spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
-            model = _labelled(judged, spec)
+            model = labelled(judged, spec)
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(model)
@@ -214,7 +214,7 @@ def _to_onnx(graph: ExportGraph, spec: ModelSpec, opset: int) -> bytes:
     written = [_mode(node) for node in model.graph.node if node.op_type == "DepthToSpace"]
     if written != [b"CRD"] * shuffles:
         raise AssertionError(f"{shuffles} PixelShuffles became {written}: torch's exporter changed")
-    return _labelled(model, spec)
+    return labelled(model, spec)
 
 
 def _mode(node: onnx.NodeProto) -> bytes:
@@ -243,7 +243,7 @@ def _traced(graph: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto
     return program.model_proto
 
 
-def _labelled(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
+def labelled(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
     """The file's bytes: with what the model is and who made it, without notes on every node."""
     pyproject = Path(__file__).parent.parent / "pyproject.toml"  # exports are made in a checkout
     model.producer_name = "streamdeblur"

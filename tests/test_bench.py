@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def _run(module: str, *flags: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_scaling_prints_sizes_threads_and_precisions(tmp_path: Path) -> None:
+    model, figures = tmp_path / "identity.onnx", tmp_path / "figures.json"
+    model.write_bytes(identity())
+    flags = ["--model", str(model), "--rounds", "2", "--sizes", "16x8", "32x8", "--size", "32x8"]
+    _run("bench.scaling", *flags, "--json", str(figures))
+    rows = json.loads(figures.read_text())["rows"]
+    assert {row["size"] for row in rows} == {"16x8", "32x8"}
+    assert 1 in {row["threads"] for row in rows}
+    assert all(row["of fp32's time"] == 1 for row in rows)  # there is no other precision
+
+
+def test_processor_time_can_be_counted() -> None:
+    times = harness.take_turns({"sleep": lambda: time.sleep(0.05)}, rounds=1, clock="processor")
+    assert times["sleep"][0] < 0.04
 
 
 def test_cases_take_turns() -> None:

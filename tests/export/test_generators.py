@@ -12,10 +12,11 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 import onnxruntime
 
-from bench import generators
+from bench import ceiling, generators
 from bench.rivals import DeblurGanGenerator, NafStyleGenerator
 from export import write
 from export.verify import reference
+from streamdeblur.errors import ModelError
 from streamdeblur.spec import INPUT_NAME, ModelSpec
 
 
@@ -36,21 +37,53 @@ def test_the_exporter_keeps_the_rivals_functions(network):
 
 
 @pytest.mark.slow
-def test_all_generators_are_timed(tmp_path, capsys, monkeypatch):
+def test_generators_are_timed_in_several_ways(tmp_path, capsys, monkeypatch):
     path = tmp_path / "figures.json"
-    flags = ["--size", "64x48", "--rounds", "2", "--json", str(path)]
+    flags = ["--networks", "fast", "deblurgan-1", "--ways", "cpu:fp32", "cpu:int8", "torch:eager"]
+    flags += ["--size", "64x48", "--rounds", "2", "--threads", "1", "--json", str(path)]
     monkeypatch.setattr("sys.argv", ["generators", *flags])
     assert generators.main() == 0
-    shown = capsys.readouterr().out
-    assert "11,378,179" in shown
+    assert "6,067,459" in capsys.readouterr().out
     figures = json.loads(path.read_text())
-    assert figures["networks"]["paper"]["parameters"] == 3_133_582
-    times = figures["results"][0]["milliseconds"]
-    assert set(times) == set(generators.NETWORKS)
-    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in times.values())
+    assert len(figures["rows"]) == 6
+    assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in figures["seconds"].values())
+    for row in figures["rows"]:
+        alike, plain = row["x deblurgan-1 alike"], row["x deblurgan-1 cpu:fp32"]
+        assert (alike == 1) == (row["network"] == "deblurgan-1")
+        assert (plain == alike) or row["way"] != "cpu:fp32"
+
+
+@pytest.mark.slow
+def test_the_ceiling_is_set_beside_the_networks(tmp_path, monkeypatch):
+    path = tmp_path / "figures.json"
+    flags = ["--networks", "fast", "--size", "64x48", "--rounds", "1", "--matrix", "64"]
+    monkeypatch.setattr("sys.argv", ["ceiling", *flags, "--threads", "1", "--json", str(path)])
+    assert ceiling.main() == 0
+    *limits, fast = json.loads(path.read_text())["rows"]
+    assert [row["what"] for row in limits][-1] == "memory copy"
+    assert fast["bound by"] in ("operations", "memory")
+    assert fast["share"] > 0
+
+
+def test_a_way_that_cannot_be_had_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(generators, "_case", lambda *_: missing())
+    monkeypatch.setattr(generators, "_Files", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["generators", "--networks", "deblurgan-1"])
+    assert generators.main() == 1
+    assert "not measured: cpu:fp32: no such thing" in capsys.readouterr().out
+
+
+def missing():
+    raise ModelError("no such thing")
+
+
+def test_networks_are_those_that_are_known_under_their_names():
+    for name, parameters in generators.PARAMETERS.items():
+        made = generators.NETWORKS[name]()
+        assert sum(weight.numel() for weight in made.parameters()) == parameters
 
 
 def test_the_base_cannot_be_left_out(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["generators", "--networks", "fast"])
     assert generators.main() == 2
-    assert "deblurgan-1" in capsys.readouterr().err
+    assert "deblurgan-1" in capsys.readouterr().out
