@@ -56,12 +56,13 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, default=SAMPLE, help="source of the pictures")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file")
     parser.add_argument("--device", default="auto", help="as of streamdeblur")
+    parser.add_argument("--precision", default="auto", help="as of streamdeblur")
     parser.add_argument("--sizes", nargs="+", default=["1280x720", "640x480"], metavar="WxH")
     parser.add_argument("--frames", type=int, default=60, help="frames a round (default 60)")
     parser.add_argument("--preset", default="veryfast", help="of x264 (default veryfast)")
     args = parser.parse_args()
 
-    deblurrer = Deblurrer.load(args.model, device=args.device)
+    deblurrer = Deblurrer.load(args.model, device=args.device, precision=args.precision)
     facts = harness.say_machine()
     rows: list[dict[str, Any]] = []
     peak = None
@@ -71,7 +72,8 @@ def main() -> None:
             write_clip(args.clip, clip, *harness.size(size), args.frames)
             rounds = [measure(clip, deblurrer, args.preset) for _ in range(args.rounds)]
             if not rows:
-                peak = peak_memory(clip, args.model, args.device, args.preset)
+                wishes = ["--device", args.device, "--precision", args.precision]
+                peak = peak_memory(clip, args.model, args.preset, wishes)
         rows.append(row(size, rounds))
     title = f"{deblurrer.spec.name} {deblurrer.precision} on {deblurrer.provider}, "
     title += f"{args.frames} frames a round, {ENCODER} {args.preset}, frames/s and ms a frame"
@@ -178,9 +180,9 @@ def row(size: str, rounds: list[Round]) -> dict[str, Any]:
     }
 
 
-def peak_memory(clip: Path, model: str, device: str, preset: str) -> float | None:
+def peak_memory(clip: Path, model: str, preset: str, wishes: list[str]) -> float | None:
     """Megabytes that the command held at most, in a process of its own; None on Windows."""
-    command = [sys.executable, "-m", "streamdeblur", str(clip), "--quiet", "--device", device]
+    command = [sys.executable, "-m", "streamdeblur", str(clip), "--quiet", *wishes]
     target = str(clip.with_name("memory.mp4"))
     return harness.peak_memory([*command, "-o", target, "--model", model, "--preset", preset])
 

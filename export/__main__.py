@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from export.write import Written
 
 _TWINS = ("fp16", "int8")
+_SIZES = {
+    "480p": (640, 480),
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "2160p": (3840, 2160),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,12 +29,19 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if not options.gate and (options.twins or options.precision == "int8"):
         parser.error("int8 needs --gate PAIRS: what it costs must be measured")
+    if options.shapes and not options.tensorrt:
+        parser.error("--shapes are those of --tensorrt")
     # After parsing, so that --help and mistyped flags answer at once.
-    from export import quantise, write
+    from export import engines, quantise, write
     from streamdeblur.errors import StreamDeblurError
     from train import cost
 
     try:
+        if options.tensorrt:
+            engines.require_tensorrt()
+            if engines.is_model(options.checkpoint):
+                _build_engines(options.checkpoint, options.shapes)
+                return 0
         for output in _outputs(options).values():
             _check_output(output, options.checkpoint)
         saved, network = write.load(options.checkpoint)
@@ -53,6 +68,8 @@ def main(argv: list[str] | None = None) -> int:
             )
             print(heading + _told(output, written))
             heading = ""
+        if options.tensorrt:
+            _build_engines(options.output, options.shapes)
     except (StreamDeblurError, OSError, ValueError) as error:
         line = " ".join(str(error).split())  # torch's reasons take many
         print(f"export: error: {line[:400]}", file=sys.stderr)
@@ -61,6 +78,13 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     print(f"next: streamdeblur clip.mp4 --model {options.output}")
     return 0
+
+
+def _build_engines(model: Path, sizes: list[tuple[int, int]] | None) -> None:
+    from export import engines
+
+    for folder in engines.build(model, sizes or [_SIZES["720p"]], say=print):
+        print(f"wrote {folder}")
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, Path]:
@@ -107,6 +131,18 @@ def _check_output(output: Path, checkpoint: Path) -> None:
         raise FileExistsError(f"{output} is the checkpoint itself; pass another -o")
 
 
+def _sizes(text: str) -> list[tuple[int, int]]:
+    found = []
+    for name in text.split(","):
+        match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", name, re.ASCII)
+        if match is None and name not in _SIZES:
+            raise argparse.ArgumentTypeError(
+                f"{name!r} is neither of {', '.join(_SIZES)} nor of the form 1280x720"
+            )
+        found.append((int(match[1]), int(match[2])) if match else _SIZES[name])
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m export",
@@ -117,7 +153,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: python -m export runs/fast/best.pt -o model.onnx",
     )
     parser.add_argument(
-        "checkpoint", type=Path, metavar="CHECKPOINT", help="a file of `python -m train`: best.pt"
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="a file of `python -m train`: best.pt; with --tensorrt also an ONNX file of ours or a "
+        "bundled model's name, of which engines are built and nothing is exported",
     )
     parser.add_argument(
         "-o",
@@ -166,6 +206,19 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER|VIDEO",
         help="pictures that int8's ranges are measured on (default: the clips of samples/)",
+    )
+    parser.add_argument(
+        "--tensorrt",
+        action="store_true",
+        help="build TensorRT's engines ahead of time, into the cache of streamdeblur: for this GPU "
+        "and these versions alone; takes minutes for each size",
+    )
+    parser.add_argument(
+        "--shapes",
+        type=_sizes,
+        metavar="LIST",
+        help=f"sizes of the pictures for --tensorrt: {', '.join(_SIZES)} or WxH, with commas "
+        "between (default: 720p)",
     )
     parser.add_argument(
         "--fuse-separable",

@@ -9,9 +9,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import onnxruntime
 import torch
 
+from export import engines
 from export.__main__ import main
+from tests.tiny_onnx import foreign
 from train.generator import FAST
 
 
@@ -96,3 +99,49 @@ def test_int8_without_pairs_says_why_they_are_needed(capsys):
     with pytest.raises(SystemExit):
         main(["last.pt", "--int8"])
     assert "int8 needs --gate PAIRS: what it costs must be measured" in capsys.readouterr().err
+
+
+def test_tensorrt_that_is_missing_is_named_before_the_work(tmp_path, capsys):
+    if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("it is not missing here")
+    error = fails(capsys, "fast", "--tensorrt", "--shapes", "720p,1080p")
+    assert "cannot use tensorrt" in error
+    assert "pip install" in error
+
+
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """(file, shape, precision) of each engine asked for, on a machine that pretends to build."""
+    asked = []
+
+    def build(path, shape, setting):
+        asked.append((path.name, shape, setting.precision))
+        return tmp_path / "engine"
+
+    monkeypatch.setattr(engines, "require_tensorrt", lambda: None)
+    monkeypatch.setattr("streamdeblur.devices.why_missing", lambda device: None)
+    monkeypatch.setattr("streamdeblur.engines.build", build)
+    return asked
+
+
+def test_engines_of_a_bundled_model_are_built_for_the_shapes(built, tmp_path, capsys):
+    assert main(["fast", "--tensorrt", "--shapes", "720p,640x360"]) == 0
+    assert built == [
+        ("fast.fp16.onnx", (1, 720, 1280, 3), "fp16"),
+        ("fast.fp16.onnx", (1, 360, 640, 3), "fp16"),
+    ]
+    assert capsys.readouterr().out.count(f"wrote {tmp_path / 'engine'}") == 2
+
+
+def test_engines_of_models_made_elsewhere_are_refused(built, tmp_path, capsys):
+    path = tmp_path / "other.onnx"
+    path.write_bytes(foreign())
+    assert "was not written by `python -m export`" in fails(capsys, path, "--tensorrt")
+    assert built == []
+
+
+@pytest.mark.parametrize("flags", [["--tensorrt", "--shapes", "721p"], ["--shapes", "720p"]])
+def test_shapes_must_be_sizes_and_for_tensorrt(flags, capsys):
+    with pytest.raises(SystemExit):
+        main(["fast", *flags])
+    assert "--shapes" in capsys.readouterr().err
