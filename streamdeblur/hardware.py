@@ -210,7 +210,7 @@ def _first_pictures(
     container: InputContainer, decoder: Callable[[VideoStream], VideoCodecContext]
 ) -> tuple[av.Codec, list[av.VideoFrame]]:
     """The codec of a file, and the pictures that a decoder of its stream gives first."""
-    stream = picture_stream(container, "it")
+    stream = picture_stream(container, container.name)
     try:
         decode = decoder(stream).decode
         pictures = (picture for packet in container.demux(stream) for picture in decode(packet))

@@ -155,6 +155,17 @@ def test_a_decoder_that_does_not_exist_is_refused_with_those_that_do(clip: Path)
         FileSource(clip, decoder="nvdec")
 
 
+def test_files_without_a_picture_are_named(tmp_path: Path) -> None:
+    song = tmp_path / "song.wav"
+    with av.open(str(song), "w") as output:
+        stream = output.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+        sound.sample_rate = 8000
+        output.mux(stream.encode(sound))
+    with pytest.raises(VideoError, match=r"song\.wav has no video stream"):
+        FileSource(song, decoder="auto")
+
+
 def test_live_sources_have_no_decoder_to_choose() -> None:
     with pytest.raises(VideoError, match="leave out --decoder"):
         open_source("lavfi:testsrc2=rate=30", decoder="auto")
