@@ -151,12 +151,13 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
             print("  ".join(f"{cell:<20}" for cell in row).rstrip())
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(*head, show_header=bool(head[0]))
     for row in rows:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+        table.add_row(*map(escape, row))  # [cuda] is no style
+    Console().print(table)
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:

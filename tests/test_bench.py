@@ -57,6 +57,23 @@ def test_reconnect_prints_how_soon_it_is_back() -> None:
     assert "threads:" in printed
 
 
+def test_gpu_check_does_what_it_can_without_a_gpu_and_says_what_it_could_not(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("onnx")
+    figures = tmp_path / "figures.json"
+    flags = ["--device", "cpu", "--sizes", "64x48", "--rounds", "2", "--side", "64"]
+    printed = _run("bench.gpu_check", *flags, "--json", str(figures))
+    assert "not on CUDA but on cpu" in printed
+    written = json.loads(figures.read_text())
+    results = {row["check"]: row["result"] for row in written["checks"]}
+    assert results["provider"] == results["binding equals run()"] == "yes"
+    assert results["TensorRT"] == results["overflow in fp16"] == "not done"
+    assert "NO" not in results.values()
+    assert {row["precision"] for row in written["speeds"]} >= {"fp32"}
+    assert all(row["frames/s"] > 0 and row["floor"] > 0 for row in written["speeds"])
+
+
 def _run(module: str, *flags: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
