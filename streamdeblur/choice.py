@@ -66,8 +66,8 @@ def _unmeasured(files: ModelFiles, wish: str, threads: int | None, gpu: int) -> 
     for device in devices.candidates():
         try:
             precision = precision_on(device, wish, files)
-            # In fp32 it is about as fast as ONNX Runtime's own: not worth a second library.
-            if device.provider != OPENVINO or precision != "fp32":
+            # In fp32 and int8 ONNX Runtime's own is as fast: not worth a second library.
+            if device.provider != OPENVINO or precision == "bf16":
                 found.append(Setting(device, precision, threads, gpu))
         except ModelError as error:
             complaints.append(str(error))

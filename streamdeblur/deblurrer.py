@@ -15,7 +15,7 @@ from streamdeblur import catalogue
 from streamdeblur.binding import BoundSession, Tensor
 from streamdeblur.catalogue import DEFAULT_MODEL, ModelFiles
 from streamdeblur.choice import settings_for
-from streamdeblur.devices import CPU, TENSORRT
+from streamdeblur.devices import CPU, OPENVINO, TENSORRT
 from streamdeblur.engines import Engines, load_tensorrt, meanwhile_setting
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
@@ -174,7 +174,11 @@ class Deblurrer:
             return
         # At every layer a processor's cores wait for the last of them, longest where decoders and
         # encoders need them too: a second frame fills the gaps. Live frames do not wait for it.
-        together = 2 if self.provider == CPU and first.captured is None else 1
+        together = 2 if self.provider in (CPU, OPENVINO) and first.captured is None else 1
+        if self.provider == OPENVINO and together != self._setting.together:
+            # It shares its threads out beforehand: two pictures at a time took half the time.
+            self._setting = replace(self._setting, together=together)
+            self._open()
         yield from spread(self._sharpened, itertools.chain((first,), remaining), together)
 
     def _sharpened(self, frame: Frame) -> Frame:

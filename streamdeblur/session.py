@@ -43,6 +43,8 @@ class Setting:
     """On the processor; None for one on each core that this process may use."""
     gpu: int = 0
     """Which of the GPUs."""
+    together: int = 1
+    """Pictures that are run at the same time."""
 
 
 def open_session(
@@ -197,7 +199,11 @@ def _plugin_options(setting: Setting) -> dict[str, str]:
         # Left to itself it takes bf16 where the processor has it, also when fp32 was asked for.
         hint = "bf16" if setting.precision == "bf16" else "f32"
         threads = str(setting.threads or usable_cores())
-        wishes = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
+        wishes = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": str(setting.together),
+        }
         return {"load_config": json.dumps({"CPU": wishes})}
     if setting.device.provider == RTX:
         return {"nv_runtime_cache_path": str(cache_folder() / "tensorrt-rtx")}
