@@ -17,6 +17,8 @@ examples:
                                        ten seconds, before and after together
   streamdeblur holiday/ -o sharp/      every video and image of a folder
   streamdeblur holiday.mp4 --model my.onnx --device cuda
+  ffmpeg -i in.avi -f nut - | streamdeblur - -o - | ffmpeg -i - out.mp4
+                                       in a pipe, every frame of it
   streamdeblur 0                       shows the first camera; q quits, h helps
   streamdeblur rtsp://10.0.0.7/stream -o sharp.mp4
                                        shows a network camera and records it
@@ -25,7 +27,8 @@ examples:
   streamdeblur 0 --serve 8000          shows it in a browser on this computer
 
 exit codes:
-  0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C
+  0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C,
+  141 the reader of standard output has left
 """
 
 
@@ -77,6 +80,14 @@ def _parser() -> argparse.ArgumentParser:
         "inputs; what is live may have several: files, rtsp://, rtmp://, udp://, NAME.m3u8, - for "
         "standard output",
     )
+    add("--format", metavar="NAME",
+        help="container of OUTPUT, by FFmpeg's name: matroska, mpegts, mp4, nut, yuv4mpegpipe, "
+        "rawvideo; default: by its name, for - that of the input or matroska")  # fmt: skip
+    add("--input-format", metavar="NAME",
+        help="FFmpeg's name of INPUT's format, for example rawvideo")  # fmt: skip
+    add("--input-option", type=_pair, action="append", default=[], metavar="K=V",
+        help="for that format: video_size=1280x720, pixel_format=nv12, framerate=30; may be "
+        "repeated")  # fmt: skip
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
     add("--report", metavar="FILE.html",
         help="write a page that shows what was changed, kept and lost in files")  # fmt: skip

@@ -134,6 +134,8 @@ class Batch:
                 decoder=options.decoder,
                 gpu=options.gpu,
                 deinterlace=options.deinterlace,
+                form=options.input_format,
+                form_options=dict(options.input_option),
             ) as source:
                 deblur_file(
                     source,

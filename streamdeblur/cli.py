@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamdeblur.arguments import parse
-from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _orderly_termination():
             return _run(parse(argv))
+    except ReaderLeft:  # as `head` does, when it has enough
+        return 128 + 13  # how shells tell of SIGPIPE
     except StreamDeblurError as error:
         _say_error(str(error))
         return 1
@@ -80,6 +82,9 @@ def _done(options: argparse.Namespace) -> int:
         duration=options.duration,
         deinterlace=options.deinterlace,
         realtime=options.realtime,
+        whole=_is_whole(options),
+        form=options.input_format,
+        form_options=dict(options.input_option),
         retry=options.retry,
         size=options.camera_size,
         rate=options.camera_rate,
@@ -196,7 +201,7 @@ def _deblur_several(options: argparse.Namespace) -> int:
     from streamdeblur.batch import Batch
     from streamdeblur.inputs import tasks_of
 
-    if not _has_files_alone(options):
+    if not _has_files_alone(options) or "-" in options.output:
         raise VideoError("several files have a folder as their output: -o FOLDER")
     folder = Path(options.output[0]) if options.output else None
     with _reported(options) as report:
@@ -235,16 +240,22 @@ def _output(path: Path, options: argparse.Namespace) -> Path:
         raise VideoError(f"{path} has one file as its output; --realtime plays it live")
     if not options.output:
         return default_output(path)
-    output = Path(options.output[0])
+    output = Path(options.output[0])  # or "-"
     return output / path.name if output.is_dir() else output
 
 
 def _has_files_alone(options: argparse.Namespace) -> bool:
-    """Whether the outputs asked for are one file or folder at most, and nothing live."""
+    """Whether the outputs asked for are one file, folder or pipe at most, and nothing live."""
     from streamdeblur.restream import is_stream
 
     is_live = options.preview or options.serve or options.virtual_cam
-    return not (is_live or len(options.output) > 1 or any(map(is_stream, options.output)))
+    streams = [output for output in options.output if output != "-" and is_stream(output)]
+    return not (is_live or len(options.output) > 1 or streams)
+
+
+def _is_whole(options: argparse.Namespace) -> bool:
+    """Whether standard input is read like a file: it has an output, and nothing live."""
+    return bool(options.output) and not options.realtime and _has_files_alone(options)
 
 
 def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:

@@ -114,6 +114,8 @@ def choose_encoding(
         VideoError: there is no such encoder, or the container takes none.
     """
     hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
+    if container in RAW:
+        return _raw(info, container, codec)
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
     if codec and not takes(wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
@@ -178,6 +180,33 @@ def _accelerated(
     if wish != "gpu":
         raise VideoError(f"can't encode with {why}; --codec {family} encodes on the processor")
     return software, [f"encoded on the processor: {why}"]
+
+
+def _raw(info: VideoInfo, container: str, codec: str | None) -> Encoding:
+    """Pictures as they are: in the layout of the input, or for Y4M the nearest that it names."""
+    if codec not in (None, "rawvideo"):
+        raise VideoError(f"{container} holds pictures that are not encoded: leave out --codec")
+    layout = info.pix_fmt
+    if container == "yuv4mpegpipe":
+        source = planar_layout(av.VideoFormat(info.pix_fmt))
+        layout = min(_Y4M, key=lambda name: _distance(_traits(source), _traits(name)))
+    losses = _losses(_traits(info.pix_fmt), _traits(layout))
+    notices = [f"the picture becomes {layout}"] * (layout != info.pix_fmt)
+    if losses:
+        notices = [f"the picture becomes {layout} and loses {' and '.join(losses)}"]
+    if "transparency" in losses:
+        raise VideoError("the video has transparency, which Y4M can't keep: use --format nut")
+    return Encoding(encoder="rawvideo", pix_fmt=layout, options={}, notices=tuple(notices))
+
+
+RAW = {"rawvideo", "yuv4mpegpipe"}
+"""Containers of pictures that are not encoded."""
+# fmt: off
+_Y4M = [
+    "gray", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "gray10le", "gray12le", "gray16le",
+    *(f"yuv{grid}p{depth}le" for grid in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
+]
+# fmt: on
 
 
 def _has_avx512() -> bool:

@@ -3,6 +3,7 @@
 StreamDeblurError
 ├── ModelError   the model file, or what should run it
 └── VideoError   the video, camera or output file
+    └── ReaderLeft   who read standard output is gone
 
 Library code raises these with one line that says what failed, on what, and what to do; it never
 prints and never exits. Only `cli.main` catches them.
@@ -19,3 +20,7 @@ class ModelError(StreamDeblurError):
 
 class VideoError(StreamDeblurError):
     """A video, camera or output cannot be opened, read or written."""
+
+
+class ReaderLeft(VideoError):  # noqa: N818 (as with `head`, it is no failure)
+    """The program that read standard output is gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -43,29 +43,50 @@ _REFERRING = {
 # fmt: on
 
 
-def open_container(path: Path, accelerator: HWAccel | None = None) -> InputContainer:
+STANDARD_INPUT = Path("standard input")
+"""Stands for what `-` means; known by its identity, since a file may have this name."""
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a file can be read but once."""
+    return path is STANDARD_INPUT or path.is_fifo()
+
+
+def open_container(
+    path: Path,
+    accelerator: HWAccel | None = None,
+    form: str | None = None,
+    options: Mapping[str, str] | None = None,
+) -> InputContainer:
     """Open a file of this computer for reading, and nothing else that it may name.
 
     Args:
         path: the file's.
         accelerator: the hardware that decodes it; None for the processor.
+        form: FFmpeg's name of its format; None where it tells by itself.
+        options: for that format.
 
     Raises:
         VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
     """
-    if path.is_dir():
+    url, protocol = str(path.absolute()), "file"  # a relative one with a colon would be a URL
+    if path is STANDARD_INPUT:
+        url, protocol = "pipe:0", "pipe"
+    elif path.is_dir():
         raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
-    if not path.exists():
+    elif not path.exists():
         raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
     with explained(f"can't open {path}", "is it a complete video file that you may read?"):
         try:
             container = av.open(
-                str(path.absolute()),  # a relative name with a colon would be taken for a URL
+                url,
+                format=form,
                 options=_BOUNDS,  # also of the decoders that look at the first pictures
                 container_options={
-                    "protocol_whitelist": "file",
+                    **(options or {}),
+                    "protocol_whitelist": protocol,
                     "format_whitelist": ",".join(av.formats_available - _REFERRING),
                     "pattern_type": "none",  # `%03d.png` is one picture and no series
                 },

@@ -17,6 +17,7 @@ from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import StreamDeblurError, VideoError
 from streamdeblur.pipeline import Network, Progress, run
+from streamdeblur.restream import descriptor_for_video
 from streamdeblur.resume import (
     Journal,
     digest_of,
@@ -63,9 +64,12 @@ def deblur_file(
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
+    is_pipe = str(output) == "-"
     if options.resume and not options.overwrite and output.exists() and finished_before(output):
         say(f"{output} is there already: nothing to do (--overwrite makes it anew)")
         return
+    if options.resume and (source.is_pipe or is_pipe):
+        raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
     sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
         output,
         source.info,
@@ -74,6 +78,8 @@ def deblur_file(
         crf=options.crf,
         preset=options.preset,
         encoder_options=dict(options.encoder_option),
+        form=options.format or (_piped_format(source) if is_pipe else None),
+        descriptor=descriptor_for_video() if is_pipe else 1,
         overwrite=options.overwrite,
         repeatable=options.resume,
         strength=options.strength,
@@ -95,7 +101,7 @@ def deblur_file(
             say(f"encoder {sink.encoder}")
         with display(_expected_frames(source, sink.frames_kept)) as show:
             progress = run(source, sharpener, sink, on_progress=show)
-    say(f"{output}: {_summary(progress)}")
+    say(f"{sink.path}: {_summary(progress)}")
     if skipping:
         say(skipping.summary)
     missing = _missing_seconds(source, progress)
@@ -117,13 +123,22 @@ def deblur_file(
     if source.decode_errors:
         raise VideoError(
             f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
-            f" missing or spoilt in {output}; try another copy of it"
+            f" missing or spoilt in {sink.path}; try another copy of it"
         )
     if missing:
         say(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"
         )
+
+
+def _piped_format(source: FileSource) -> str:
+    """The input's own container, if that can be written into a pipe."""
+    names = source.container.format.name.split(",")
+    return next((name for name in names if name in _PIPED), "matroska")
+
+
+_PIPED = {"matroska", "mpegts", "nut", "rawvideo", "yuv4mpegpipe"}
 
 
 def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
@@ -153,7 +168,10 @@ def _kept(
     if not options.resume:
         if folder.exists():
             say(f"{folder} holds unfinished work, which --resume would go on with")
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("what was sent stands" if sink.is_pipe else "") from None
         return
     journal = Journal(sink.path, _identity(source, sink, network, options))
     sink.keep_work(journal)

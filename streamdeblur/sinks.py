@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,13 +15,13 @@ from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 
-from streamdeblur.errors import VideoError
+from streamdeblur.errors import ReaderLeft, VideoError
 from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.picture import PictureTrack
 from streamdeblur.resume import Journal, SegmentedTrack, flush_folder
 from streamdeblur.sources import FileSource
-from streamdeblur.tracks import Part, TrackCopier, packet_time
+from streamdeblur.tracks import TrackCopier, packet_time
 
 _NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
 _AUDIO_RATE = 48_000
@@ -39,8 +39,10 @@ class FileSink:
     file grows under a name with `.part` and takes its own when the `with` block ends; if that ends
     by an exception, the part is removed.
 
+    With `-` as its path it writes into a pipe, as it goes, and what was written stays.
+
     Args:
-        path: the output; its extension names the container.
+        path: the output; its extension names the container, unless `form` does.
         info: of the video that the frames come from.
         copy_from: where the other tracks, chapters and tags come from; a `FileSource` also says
             which part of them.
@@ -48,6 +50,8 @@ class FileSink:
         crf: quality in the encoder's own measure, less is better.
         preset: speed in the encoder's own words.
         encoder_options: more options for the encoder.
+        form: FFmpeg's name of the container; needed for `-`.
+        descriptor: of the pipe that `-` stands for.
         overwrite: replace an existing file.
         repeatable: encode so that `keep_work` can be relied on.
         strength: how much of the network's change is applied, 0 to 1.
@@ -55,6 +59,7 @@ class FileSink:
 
     Raises:
         VideoError: the output cannot be written as asked, here or later.
+        ReaderLeft: who read the pipe is gone.
     """
 
     def __init__(
@@ -67,24 +72,30 @@ class FileSink:
         crf: float | None = None,
         preset: str | None = None,
         encoder_options: Mapping[str, str] | None = None,
+        form: str | None = None,
+        descriptor: int = 1,
         overwrite: bool = False,
         repeatable: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.is_pipe = str(path) == "-"
+        """Whether it goes to standard output."""
+        self.path = Path("standard output") if self.is_pipe else Path(path)
         self.frames_written = 0
         """Frames taken so far."""
         self.frames_kept = 0
         """Frames that an interrupted run has left."""
         self._info = info
-        original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
         self._part = part_name(self.path)
-        refuse_paths(self.path, self._part, original, overwrite)
-        part = Part() if copy_from is None else Part.of(copy_from)
         self._packets_written = 0
         self._started = False
-        self._output = open_output(self.path, self._part, info, original)
+        if self.is_pipe:
+            self._output = open_pipe(descriptor, form, info)
+        else:
+            original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
+            refuse_paths(self.path, self._part, original, overwrite)
+            self._output = open_output(self.path, self._part, info, form)
         self._journal: Journal | None = None
         self._track = PictureTrack(
             self._output,
@@ -101,7 +112,7 @@ class FileSink:
         self._picture: PictureTrack | SegmentedTrack = self._track
         self.encoder = self._track.encoder
         """FFmpeg's name of the encoder."""
-        self._copier = None if original is None else TrackCopier(original, self._output, part)
+        self._copier = None if copy_from is None else TrackCopier(copy_from, self._output)
         copied: list[str] = []
         if self._copier:
             self._copier.add_tracks(self._add_picture)
@@ -142,7 +153,7 @@ class FileSink:
         frame.finished = None  # another sink may want another
         if not self._started:
             self._start()
-        with translated(f"can't write {self.path}"):
+        with self._writing():
             self._mux(self._picture.encode(picture))
         self.frames_written += 1
 
@@ -182,7 +193,8 @@ class FileSink:
     def _start(self) -> None:
         """Write the header."""
         self._started = True
-        with explained(f"can't write {self.path}", "is there space, and may you write there?"):
+        advice = "is there space, and may you write there?"
+        with explained(f"can't write {self.path}", advice), self._writing():
             self._output.start_encoding()
         if self._copier:
             with translated(f"can't copy the sound of {self.path}"):
@@ -203,7 +215,7 @@ class FileSink:
             raise VideoError(f"no frame was written to {self.path}: the input had none")
         if not self._started:
             self._start()
-        with translated(f"can't write {self.path}"):
+        with self._writing():
             self._mux(self._picture.flush())
             if self._copier:
                 self._copier.advance()
@@ -214,7 +226,18 @@ class FileSink:
                     f"{self.path} would lack pictures: {self._packets_written} were encoded of "
                     f"{frames}; try another --codec"
                 )
-            self._give_name()
+            if not self.is_pipe:
+                self._give_name()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with translated(f"can't write {self.path}"):
+            try:
+                yield
+            except BrokenPipeError as error:
+                if not self.is_pipe:
+                    raise
+                raise ReaderLeft("the program that read standard output is gone") from error
 
     def _give_name(self) -> None:
         """Let the file appear, when it is on the disk and not only on its way there."""
@@ -235,7 +258,7 @@ class FileSink:
             self._journal.close()
         with suppress(FFmpegError, OSError, ValueError):
             self._output.close()
-        if self._started:
+        if self._started and not self.is_pipe:
             self._part.unlink(missing_ok=True)
 
 
@@ -263,15 +286,42 @@ def refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool)
         raise VideoError(f"can't write {path}: {path.parent} is not yours to write in")
 
 
-def open_output(path: Path, part: Path, info: VideoInfo, original: Path | None) -> OutputContainer:
+def open_pipe(descriptor: int, form: str | None, info: VideoInfo) -> OutputContainer:
+    """The container that goes into a pipe, of which nothing is written yet.
+
+    Raises:
+        VideoError: there is none of this name, or it cannot be written without going back.
+    """
+    options = {**_container_options(info), "movflags": "frag_keyframe+empty_moov"}
+    try:
+        output = av.open(f"pipe:{descriptor}", "w", format=form, container_options=options)
+    except ValueError as error:
+        raise VideoError(
+            f"there is no format {form}: use matroska, mpegts, nut, mp4, yuv4mpegpipe or rawvideo"
+        ) from error
+    if output.format.flags & _NO_FILE or output.format.name in _GOING_BACK:
+        raise VideoError(f"{output.format.name} can't be written to a pipe: use matroska or mpegts")
+    return output
+
+
+_GOING_BACK = {"avi", "asf", "flv", "mxf"}  # to complete a header that players rely on
+
+
+def open_output(
+    path: Path, part: Path, info: VideoInfo, form: str | None = None
+) -> OutputContainer:
     """The container that grows as `part`, of which nothing is written yet.
 
     Raises:
         VideoError: no container has the extension of `path`.
     """
     try:
-        output = av.open(str(part.absolute()), "w", container_options=_container_options(info))
+        output = av.open(
+            str(part.absolute()), "w", format=form, container_options=_container_options(info)
+        )
     except ValueError as error:
+        if form:
+            raise VideoError(f"there is no format {form}: leave out --format") from error
         kinds = ".mp4, .mov, .mkv, .webm or .avi"
         raise VideoError(
             f"can't write {path}: no video container ends in “{path.suffix}”; use {kinds}"

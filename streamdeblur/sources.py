@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.packet import Packet
 
 from streamdeblur.addresses import Transport, live_address
 from streamdeblur.correction import planar_copy
@@ -23,8 +28,10 @@ from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
 from streamdeblur.hardware import accelerator, choose_decoder
 from streamdeblur.headers import (
     PROGRESSIVE,
+    STANDARD_INPUT,
     chroma_location,
     decoder_of,
+    is_pipe,
     open_container,
     picture_stream,
     tick_length,
@@ -43,6 +50,9 @@ def open_source(
     duration: Fraction | None = None,
     deinterlace: Deinterlace = "auto",
     realtime: bool = False,
+    whole: bool = False,
+    form: str | None = None,
+    form_options: Mapping[str, str] | None = None,
     retry: float = DEFAULT_RETRY,
     size: str | None = None,
     rate: str | None = None,
@@ -59,6 +69,9 @@ def open_source(
         duration: how much to read, in seconds; for files only.
         deinterlace: which frames are made progressive; for files only.
         realtime: play a file at its own pace.
+        whole: read standard input as a file: no frame is dropped.
+        form: of a file or of standard input, as for `FileSource`.
+        form_options: of a file or of standard input, as for `FileSource`.
         retry: seconds for which a lost stream is looked for.
         size: of a camera's picture; this, rate, format and transport as for `live_address`.
         decoder: what decodes, as for `FileSource`; for files only.
@@ -70,12 +83,16 @@ def open_source(
     address = live_address(
         name, size=size, rate=rate, pixel_format=pixel_format, transport=transport
     )
-    if address is None:
+    if name == "-" and not whole and address is not None:
+        address = replace(address, format=form, options={**address.options, **(form_options or {})})
+    if address is None or (name == "-" and whole):
         file = FileSource(
-            Path(name),
+            name,
             start=start,
             duration=duration,
             deinterlace=deinterlace,
+            form=form,
+            form_options=form_options,
             decoder=decoder,
             gpu=gpu,
         )
@@ -101,6 +118,8 @@ class FileSource(ClosedInTheEnd):
         start: where to begin, in seconds.
         duration: how much to read, in seconds.
         deinterlace: which frames are made progressive.
+        form: FFmpeg's name of the file's format; None where it tells by itself.
+        form_options: for that format, such as `video_size` of raw video.
         decoder: what decodes: `software`, the name of a kind of hardware, or `auto`. Hardware must
             give the first pictures as the software does, to the bit; it may not report damage.
         gpu: which of several GPUs decodes.
@@ -118,13 +137,20 @@ class FileSource(ClosedInTheEnd):
         start: Fraction | None = None,
         duration: Fraction | None = None,
         deinterlace: Deinterlace = "auto",
+        form: str | None = None,
+        form_options: Mapping[str, str] | None = None,
         decoder: str = "software",
         gpu: int = 0,
     ) -> None:
-        self.path = Path(path)
-        device, notices = choose_decoder(
-            decoder, lambda accel: open_container(self.path, accel), str(path), gpu
-        )
+        self.path = STANDARD_INPUT if str(path) == "-" else Path(path)
+        self.is_pipe = is_pipe(self.path)
+        """Whether it can be read but once."""
+        if self.is_pipe and decoder != "software":
+            raise VideoError(f"{self.path} is decoded on the processor: leave out --decoder")
+        self._form, self._form_options = form, form_options
+        self._others: deque[Packet[Any]] | None = deque()
+        self._keeps_others = False
+        device, notices = choose_decoder(decoder, self._container_for, str(path), gpu)
         self._accelerator = accelerator(device, gpu) if device else None
         self.notices = tuple(notices)
         """What a person should know of the decoding, one line each."""
@@ -177,6 +203,22 @@ class FileSource(ClosedInTheEnd):
         """Whether frames go out interlaced."""
         return self.info.field_order > PROGRESSIVE
 
+    @property
+    def container(self) -> InputContainer:
+        """What is read; others may ask it about the tracks."""
+        return self._container
+
+    def other_packet(self) -> Packet[Any] | None:
+        """Of a pipe: the next packet of other tracks that has come; None if there is none yet."""
+        return self._others.popleft() if self._others else None
+
+    def keep_others(self) -> None:
+        """Of a pipe: keep the packets of other tracks until somebody asks for them.
+
+        To be called before the iteration, which otherwise throws away what came before it too.
+        """
+        self._keeps_others = True
+
     def close(self) -> None:
         """Let go of the file; the iteration ends. Harmless when repeated."""
         self._first = None
@@ -185,6 +227,8 @@ class FileSource(ClosedInTheEnd):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
+        if not self._keeps_others:
+            self._others = None
         clock = _Clock(self.info)
         while self._first is not None:
             picture, self._first = self._first, None
@@ -200,8 +244,11 @@ class FileSource(ClosedInTheEnd):
         """Leave out the next frames. They are decoded, so that all that follow are the same."""
         self._skipped = frames
 
+    def _container_for(self, accelerator: HWAccel | None) -> InputContainer:
+        return open_container(self.path, accelerator, self._form, self._form_options)
+
     def _open(self) -> None:
-        self._container = open_container(self.path, self._accelerator)
+        self._container = self._container_for(self._accelerator)
         try:
             self._stream = picture_stream(self._container, self.path)
             self._chroma_location = chroma_location(self._container, self._stream)
@@ -219,7 +266,7 @@ class FileSource(ClosedInTheEnd):
         earlier, and in the end the file is read from its top.
         """
         time_base = tick_length(self._stream)
-        for margin in (0, 10):
+        for margin in () if self.is_pipe else (0, 10):
             with suppress(FFmpegError):
                 target = math.floor((begin - margin) / time_base)
                 self._container.seek(target, stream=self._stream)
@@ -266,7 +313,7 @@ class FileSource(ClosedInTheEnd):
             if attempt:
                 self.decode_errors += 1
             try:
-                for packet in self._container.demux(self._stream):
+                for packet in self._packets():
                     try:
                         pictures = self._decoder.decode(packet)
                     except FFmpegError:
@@ -281,11 +328,27 @@ class FileSource(ClosedInTheEnd):
             except FFmpegError:
                 continue  # the next packet may be readable
 
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """Those of the picture; those of other tracks are put aside if this is a pipe."""
+        if not self.is_pipe:
+            yield from self._container.demux(self._stream)
+            return
+        for packet in self._container.demux():
+            if packet.stream.index == self._stream.index:  # of its own, empty ones say 0
+                yield packet
+            elif self._others is not None and packet.size:
+                self._others.append(packet)
+
     def _nothing_read(self, start: Fraction | None) -> str:
         if start:
             return f"{self.path} has no picture at {float(start):g} s: choose an earlier start"
         if self.end is not None and not self.decode_errors:
             return f"{self.path} has no picture in the duration asked for: choose a longer one"
+        if self.is_pipe and "mp4" in self._container.format.name:
+            return (
+                f"no picture of {self.path} can be decoded: a pipe can't be read twice, and this"
+                " MP4 has its index at the end; send it with -movflags +faststart, or as a file"
+            )
         return (
             f"no picture of {self.path} can be decoded: the file is damaged or empty, or its"
             " pictures are larger than 16K"

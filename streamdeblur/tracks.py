@@ -17,13 +17,14 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
-from streamdeblur.headers import MATROSKA, open_container, picture_stream
+from streamdeblur.headers import MATROSKA, is_pipe, open_container, picture_stream
 from streamdeblur.sources import FileSource
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+_NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS
 _DISORDER = 10  # seconds by which a file may store one track after another
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
@@ -57,22 +58,34 @@ class Part:
 class TrackCopier:
     """Copies every track but the picture into an output, never ahead of the picture.
 
-    The file is read a second time for this, so that its tracks need no buffer. Packets are
-    copied whole: with a `part`, those that begin in it.
+    A file is read a second time for this, so that its tracks need no buffer; of a pipe the source
+    keeps what it meets before the next picture. Packets are copied whole: of a part, those that
+    begin in it.
+
+    Args:
+        copy_from: the file, or what reads it.
+        output: where the tracks go.
 
     Raises:
         VideoError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, output: OutputContainer, part: Part) -> None:
+    def __init__(self, copy_from: FileSource | Path, output: OutputContainer) -> None:
         self._output = output
-        self._part = part
-        self._input = open_container(path)
+        self._part = Part.of(copy_from)
+        path = copy_from.path if isinstance(copy_from, FileSource) else copy_from
+        self._pipe = copy_from if isinstance(copy_from, FileSource) and is_pipe(path) else None
+        self._input = open_container(path) if self._pipe is None else self._pipe.container
         self.picture = picture_stream(self._input, path)
         """The stream that is not copied."""
-        self.picture.discard = Discard.all
+        if self._pipe is None:
+            self.picture.discard = Discard.all
+        else:
+            self._pipe.keep_others()
         self._copies: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Any]] = iter(())
+        self._running: set[int] = set()
+        self._latest: dict[int, int] = {}
         self._next: Packet[Any] | None = None
         self.notices: list[str] = []
         """What the output cannot hold, one line each; complete after `add_tracks`."""
@@ -88,21 +101,30 @@ class TrackCopier:
 
     def advance(self, until: Fraction | None = None) -> None:
         """Write the packets up to `until`, in seconds of the output's clock; all if None."""
-        while (packet := self._next) is not None:
+        while (packet := self._next or self._following()) is not None:
+            self._next = packet
             moment = packet_time(packet)
             if until is not None and moment is not None and moment > until:
                 return
             self._output.mux(packet)
-            self._next = next(self._packets, None)
+            self._next = None
 
     def start(self) -> None:
-        """Read the first packet. To be called when the output's streams are complete."""
-        self._packets = self._readdressed()
-        self._next = next(self._packets, None)
+        """Begin to read. To be called when the output's streams are complete."""
+        copied = [self._input.streams[index] for index in self._copies]
+        self._running = {stream.index for stream in copied if stream.type != "attachment"}
+        if self._pipe is not None:
+            return
+        if self._part.begin:
+            # Early, since a seek without an index may land late; packets before are left out.
+            with suppress(FFmpegError):
+                self._input.seek(math.floor((self._part.begin - _DISORDER) * av.time_base))
+        self._packets = self._read(copied)
 
     def close(self) -> None:
-        """Close the file that is read. Harmless when repeated."""
-        self._input.close()
+        """Close the file that is read; a pipe is its source's. Harmless when repeated."""
+        if self._pipe is None:
+            self._input.close()
 
     def _add(self, stream: Stream) -> None:
         """Add a track's copy to the output, or a notice that it is left out."""
@@ -151,42 +173,40 @@ class TrackCopier:
             names = ", ".join(unusual)
             self.notices.append(f"the tags {names} are left out in favour of the cover picture")
         else:
-            self._output.container_options["movflags"] = "use_metadata_tags"
+            flags = self._output.container_options.get("movflags", "")
+            self._output.container_options["movflags"] = f"{flags}+use_metadata_tags"
 
-    def _readdressed(self) -> Iterator[Packet[Any]]:
-        """The packets of the copied tracks, within the part, as the output wants them."""
-        copied = [self._input.streams[index] for index in self._copies]
-        running = {stream.index for stream in copied if stream.type != "attachment"}
-        part, latest = self._part, dict[int, int]()
+    def _following(self) -> Packet[Any] | None:
+        """The next packet that is to be written; None if there is none, or not yet."""
+        while self._running:
+            packet = next(self._packets, None) if self._pipe is None else self._pipe.other_packet()
+            if packet is None or self._readdressed(packet):
+                return packet
+        return None
+
+    def _readdressed(self, packet: Packet[Any]) -> bool:
+        """Make a packet what the output wants; False if it wants none of it."""
+        part, index, moment = self._part, packet.stream_index, packet_time(packet)
+        if moment is not None and part.end is not None and moment > part.end + _DISORDER:
+            self._running.clear()  # rather than wait for subtitles that may be hours away
+        if not packet.size or index not in self._running:
+            return False
+        if packet.stream.disposition & Disposition.attached_pic:
+            self._running.discard(index)  # given once more after a seek
+        elif moment is not None and part.end is not None and moment >= part.end:
+            self._running.discard(index)
+            return False
+        elif moment is not None and part.begin is not None and moment < part.begin:
+            return False
+        else:
+            _shift(packet, part.shift)
         # A track that was in Matroska says by itself how far it is to be moved.
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
-        if part.begin:
-            # Early, since a seek without an index may land late; packets before are left out.
-            with suppress(FFmpegError):
-                self._input.seek(math.floor((part.begin - _DISORDER) * av.time_base))
-        packets = self._read(copied) if running else iter(())
-        for packet in packets:
-            index, moment = packet.stream_index, packet_time(packet)
-            if moment is not None and part.end is not None and moment > part.end + _DISORDER:
-                return  # rather than wait for the end of subtitles, which may be hours away
-            if not packet.size or index not in running:
-                continue
-            if packet.stream.disposition & Disposition.attached_pic:
-                running.discard(index)  # given once more after a seek
-            elif moment is not None and part.end is not None and moment >= part.end:
-                running.discard(index)
-                continue
-            elif moment is not None and part.begin is not None and moment < part.begin:
-                continue
-            else:
-                _shift(packet, part.shift)
-            if no_past and _ends_before_zero(packet):
-                continue
-            _hold_order(packet, latest)
-            packet.stream = self._copies[index]
-            yield packet
-            if not running:
-                return
+        if no_past and _ends_before_zero(packet):
+            return False
+        _hold_order(packet, self._latest)
+        packet.stream = self._copies[index]
+        return True
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
@@ -210,6 +230,8 @@ def _fits(stream: Stream, container: str) -> bool:
     nameless = {None} if container in _MOV_FAMILY else {None, "bin_data"}
     if isinstance(stream, DataStream) and stream.name in nameless:
         return False
+    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
+        return False  # a bare stream of one track, into which another would be mixed
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         trial.add_stream_from_template(stream, opaque=True)

@@ -1,0 +1,161 @@
+"""Standard input and output as files: every frame comes through, and nothing but video goes out."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from streamdeblur.cli import main
+from tests.conftest import ClipMaker
+from tests.tiny_onnx import identity, invert
+
+ROOT = Path(__file__).parent.parent
+MS = Fraction(1, 1000)
+UNEVEN = [0, 40, 70, 140, 150, 310, 350, 600]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    (tmp_path / "identity.onnx").write_bytes(identity())
+    return str(tmp_path / "identity.onnx")
+
+
+def piped(*arguments: str, given: bytes = b"", ends: int = 0) -> tuple[bytes, str]:
+    """What the command writes to stdout and stderr."""
+    command = [sys.executable, "-m", "streamdeblur", *arguments]
+    done = subprocess.run(command, input=given, capture_output=True, cwd=ROOT)
+    assert done.returncode == ends, done.stderr.decode()
+    return done.stdout, done.stderr.decode()
+
+
+def times(content: bytes, folder: Path) -> list[int | None]:
+    (folder / "result").write_bytes(content)
+    with av.open(str(folder / "result")) as container:
+        return [picture.pts for picture in container.decode(video=0)]
+
+
+def sound(path: Path) -> list[tuple[int | None, bytes]]:
+    with av.open(str(path)) as container:
+        return [(p.pts, bytes(p)) for p in container.demux(audio=0) if p.size]
+
+
+@pytest.mark.parametrize(("name", "form"), [("in.mkv", None), ("in.mkv", "nut"), ("in.ts", None)])
+def test_every_frame_and_the_sound_go_from_pipe_to_pipe(
+    make_clip: ClipMaker, model: str, tmp_path: Path, name: str, form: str | None
+) -> None:
+    """In the input's own container by default, with all times as they were."""
+    clip = make_clip(name, pts=UNEVEN, time_base=MS, audio=True)
+    flags = ["--format", form] if form else []
+    content, said = piped("-", "-o", "-", "-m", model, *flags, given=clip.read_bytes())
+    with av.open(str(clip)) as container:
+        wanted = [picture.pts for picture in container.decode(video=0)]
+        kind = container.format.name
+    assert len(times(content, tmp_path)) == len(UNEVEN)
+    if form is None:
+        assert times(content, tmp_path) == wanted
+        assert sound(tmp_path / "result") == sound(clip)
+        with av.open(str(tmp_path / "result")) as container:
+            assert container.format.name == kind
+    assert "standard output: 8 frames in " in said
+    assert "streamdeblur" in said
+    assert "error" not in said
+
+
+def test_a_file_goes_into_a_pipe_and_a_pipe_into_a_file(
+    make_clip: ClipMaker, model: str, tmp_path: Path
+) -> None:
+    clip = make_clip("in.mp4", pts=UNEVEN, time_base=MS, audio=True)
+    content, _ = piped(str(clip), "-o", "-", "-m", model)  # an MP4 goes as Matroska
+    assert times(content, tmp_path) == UNEVEN
+    output = tmp_path / "out.mkv"
+    piped("-", "-o", str(output), "-m", model, given=content)
+    assert times(output.read_bytes(), tmp_path) == UNEVEN
+    assert [data for _, data in sound(output)] == [data for _, data in sound(clip)][1:]
+    part, _ = piped("-", "-o", "-", "-m", model, "--start", "0.1", given=content)
+    assert times(part, tmp_path) == [time - 100 for time in UNEVEN[3:]]
+
+
+def test_raw_pictures_pass_bit_by_bit(make_clip: ClipMaker, model: str, tmp_path: Path) -> None:
+    """A network that changes nothing, and no codec: what comes out is what went in."""
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, 5 * 64 * 48 * 3 // 2, np.uint8).tobytes()
+    layout = ["video_size=64x48", "pixel_format=nv12", "framerate=25"]
+    flags = [word for text in layout for word in ("--input-option", text)]
+    content, said = piped(
+        *("-", "-o", "-", "-m", model, "--input-format", "rawvideo", *flags), given=given
+    )
+    assert content == given
+    y4m, _ = piped(
+        *("-", "-o", "-", "-m", model, "--input-format", "rawvideo", "--format", "yuv4mpegpipe"),
+        *flags,
+        given=given,
+    )
+    assert y4m.startswith(b"YUV4MPEG2 W64 H48 F25:1")
+    again, _ = piped("-", "-o", "-", "-m", model, given=y4m)
+    assert again == y4m
+    audible = make_clip("audible.mp4", audio=True, pts=range(3))
+    content, said = piped(str(audible), "-o", "-", "-m", model, "--format", "rawvideo")
+    assert len(content) == 3 * 64 * 48 * 3 // 2
+    assert "audio, aac) is left out" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_a_reader_that_leaves_ends_it_quietly(make_clip: ClipMaker, model: str) -> None:
+    clip = make_clip("in.mkv", pts=range(300), codec="ffv1")
+    command = [sys.executable, "-m", "streamdeblur", str(clip), "-o", "-", "-m", model]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(1000)
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 141
+    assert said.splitlines() == ["streamdeblur: model tiny, fp32, on CPUExecutionProvider"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_a_named_pipe_is_read_once(make_clip: ClipMaker, model: str, tmp_path: Path) -> None:
+    clip = make_clip("in.mkv", pts=UNEVEN, time_base=MS, audio=True)
+    pipe, output = tmp_path / "pipe", tmp_path / "out.mkv"
+    os.mkfifo(pipe)
+    with subprocess.Popen(f"cat '{clip}' > '{pipe}'", shell=True):
+        assert main([str(pipe), "-o", str(output), "-m", model]) == 0
+    assert times(output.read_bytes(), tmp_path) == UNEVEN
+    assert sound(output) == sound(clip)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["in.mp4", "-o", "-", "--format", "avi"], "avi can't be written to a pipe"),
+        (["in.mp4", "-o", "-", "--format", "nosuch"], "there is no format nosuch"),
+        (["in.mp4", "-o", "-", "--resume"], "can't be resumed"),
+        (["in.mp4", "in.mp4", "-o", "-"], "a folder as their output"),
+        (["in.mp4", "-o", "-", "--format", "yuv4mpegpipe", "--codec", "h264"], "leave out --codec"),
+    ],
+)
+def test_what_no_pipe_can_do_is_refused(
+    arguments: list[str], words: str, make_clip: ClipMaker, model: str
+) -> None:
+    clip = make_clip("in.mp4")
+    arguments = [str(clip.parent / word) if "." in word else word for word in arguments]
+    content, said = piped(*arguments, "-m", model, ends=1)
+    assert content == b""
+    assert words in said.splitlines()[-1]
+
+
+def test_the_network_is_really_asked(make_clip: ClipMaker, tmp_path: Path) -> None:
+    (tmp_path / "invert.onnx").write_bytes(invert())
+    given = bytes(range(48)) * 4
+    size = ["--input-option", "video_size=16x12", "--input-option", "pixel_format=gray"]
+    flags = ["--input-format", "rawvideo", *size, "-m", str(tmp_path / "invert.onnx")]
+    content, _ = piped("-", "-o", "-", *flags, given=given)
+    assert content == bytes(255 - value for value in given)
