@@ -46,7 +46,7 @@ class BoundSession:
         self._input = session.get_inputs()[0].name
         self.dtype = _DTYPES[session.get_inputs()[0].type]
         """Of the input."""
-        self.captures = _captures(session)
+        self.captures = self._may_capture = _captures(session)
         """Whether repeated work is recorded as a CUDA graph."""
         self._graphs = itertools.count(1)
         self._idle: dict[tuple[int, ...], deque[_Buffers]] = {}
@@ -68,7 +68,13 @@ class BoundSession:
                 buffers = idle.pop()
             except IndexError:  # the first time, or other threads have them all
                 buffers = self._allocated(tensor)
-            answers = buffers.run(tensor)
+            try:
+                answers = buffers.run(tensor)
+            except Exception:
+                if not self.captures:
+                    raise
+                self.captures = False  # CUDA cannot record this work
+                return self._plain(tensor)
             idle.append(buffers)  # unless it failed
             return answers
 
@@ -103,10 +109,10 @@ class BoundSession:
         return ort.OrtValue.ortvalue_from_shape_and_type(shape, dtype, self._memory, self._gpu)
 
     def _options(self, graph: str) -> Any:
-        if not self.captures:
+        if not self._may_capture:
             return None
         options = ort.RunOptions()
-        options.add_run_config_entry("gpu_graph_id", graph)
+        options.add_run_config_entry("gpu_graph_id", graph if self.captures else _NO_GRAPH)
         return options
 
 

@@ -109,9 +109,9 @@ class Deblurrer:
         notices: list[str] = []
         for setting in settings:
             # What a GPU's libraries print when they first run must not meet video on stdout.
-            is_processor = setting.device.provider == CPU
+            is_silent = setting.device.provider in (CPU, OPENVINO)
             try:
-                with nullcontext() if is_processor else captured_output():
+                with nullcontext() if is_silent else captured_output():
                     return cls(files, setting, *notices, tile=tile, say=say)
             except ModelError as error:
                 if setting is settings[-1]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -71,11 +72,13 @@ def find(name: str) -> Device:
     Raises:
         ModelError: nothing is called so, not even in this ONNX Runtime.
     """
-    here = present()
-    for device in (*_KNOWN, *here):
-        if device.name == name.lower():
-            return device
-    names = ", ".join(device.name for device in here)
+    wished = name.lower()
+    named = {device.name: device for device in _KNOWN}
+    if wished not in named:  # only then are plugins loaded
+        named = {device.name: device for device in present()}
+    if wished in named:
+        return named[wished]
+    names = ", ".join(named)
     raise ModelError(f"no device {name!r}: this onnxruntime has {names}; --doctor says more")
 
 
@@ -110,7 +113,7 @@ def candidates() -> list[Device]:
 
 def why_missing(device: Device) -> str | None:
     """What keeps this ONNX Runtime from having that device; None if it has it."""
-    if device in present():
+    if device.provider in ort.get_available_providers() or device in present():
         return None
     return f"cannot use {device.name}: it is not in this onnxruntime; {device.install}"
 
@@ -128,24 +131,32 @@ def register_plugins() -> list[str]:
         One line for each package whose provider cannot be loaded.
     """
     problems = []
-    for module in pkgutil.iter_modules():
-        if not module.name.startswith(_PLUGIN) or module.name in _registered:
+    for name in _plugins():
+        if name in _registered:
             continue
         try:
-            path = import_module(module.name).get_library_path()
-            ort.register_execution_provider_library(module.name, path)
+            path = import_module(name).get_library_path()
+            ort.register_execution_provider_library(name, path)
         except Exception as error:  # whatever a foreign package and ONNX Runtime raise
-            problems.append(f"{module.name} cannot be loaded: {' '.join(str(error).split())[:300]}")
+            problems.append(f"{name} cannot be loaded: {' '.join(str(error).split())[:300]}")
         else:
-            _registered.add(module.name)
+            _registered.add(name)
     return problems
 
 
 _registered: set[str] = set()  # ONNX Runtime knows them for the whole process, as this does
 
 
-def _ep_devices() -> list[Any]:
+@cache
+def _plugins() -> list[str]:
+    """The packages that bring a provider; looking for them takes a while."""
     if not hasattr(ort, "get_ep_devices"):  # before 1.23 there are no plugins
+        return []
+    return [each.name for each in pkgutil.iter_modules() if each.name.startswith(_PLUGIN)]
+
+
+def _ep_devices() -> list[Any]:
+    if not hasattr(ort, "get_ep_devices"):
         return []
     return [device for device in ort.get_ep_devices() if device.ep_name != CPU]
 

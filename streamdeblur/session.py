@@ -83,14 +83,19 @@ def open_session(
         wished = devices.processors(OPENVINO) if device.provider == OPENVINO else plugins
         chosen = wished[setting.gpu : setting.gpu + 1] or wished[:1]
         options.add_provider_for_devices(chosen, _plugin_options(setting))
-        providers = None
-    else:
-        providers = _providers(setting, captures=captures, engines=engines)
-    shield: AbstractContextManager[list[str]] = captured_output() if quiet else nullcontext([])
+    is_silent = not quiet or device.provider == OPENVINO
+    shield: AbstractContextManager[list[str]] = nullcontext([]) if is_silent else captured_output()
     with shield as output:
         if device.memory == "cuda" and hasattr(ort, "preload_dlls"):  # from 1.21
             ort.preload_dlls()  # finds the libraries that pip installed
-        session = opened(path, options, providers)
+        providers = None if plugins else _providers(setting, captures=captures, engines=engines)
+        try:
+            session = opened(path, options, providers)
+        except ModelError:
+            if not captures or device.provider != CUDA:
+                raise
+            # A graph of which a part runs on the processor cannot be recorded.
+            session = opened(path, options, _providers(setting, captures=False, engines=None))
     # A provider that fails becomes the processor without an exception; only the session knows.
     if session.get_providers()[0] != device.provider:
         raise ModelError(f"cannot use {device.name}: {_missing(output, device)}; {device.install}")

@@ -104,27 +104,48 @@ def test_work_that_repeats_is_recorded_where_cuda_graphs_are_on(
         pytest.skip("of a GPU")
     real = session(invert())
     asked: list[str] = []
-
-    class Recording:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(real, name)
-
-        def get_provider_options(self) -> Any:
-            return {devices.CUDA: {"enable_cuda_graph": "1"}}
-
-        def run(self, names: Any, feeds: Any, options: Any) -> Any:
-            asked.append(options.get_run_config_entry("gpu_graph_id"))
-            return real.run(names, feeds)
-
-        def run_with_iobinding(self, bound: Any, options: Any) -> None:
-            asked.append(options.get_run_config_entry("gpu_graph_id"))
-            real.run_with_iobinding(bound)
-
-    bound = BoundSession(Recording(), memory)
+    bound = BoundSession(Recording(real, asked), memory)
     assert bound.captures
     for height in (4, 4, 4, 6, 6, 4):
         bound(noise(1, height, 4, 3))
     assert asked == ["-1", "1", "1", "-1", "2", "1"]
+
+
+def test_work_that_cuda_cannot_record_is_done_without(session: Open, memory: str) -> None:
+    if memory == "cpu":
+        pytest.skip("of a GPU")
+    asked: list[str] = []
+    bound = BoundSession(Recording(session(invert()), asked, fails=("1",)), memory)
+    for seed in range(5):
+        tensor = noise(1, 4, 4, 3, seed=seed)
+        assert np.array_equal(bound(tensor)[0], 255 - tensor)
+    assert asked == ["-1", "1", "-1", "-1", "-1", "-1"]
+    assert not bound.captures
+
+
+class Recording:
+    """A session that says it records CUDA graphs, and notes which one each run is to be."""
+
+    def __init__(
+        self, real: ort.InferenceSession, asked: list[str], fails: tuple[str, ...] = ()
+    ) -> None:
+        self.real, self.asked, self.fails = real, asked, fails
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def get_provider_options(self) -> Any:
+        return {devices.CUDA: {"enable_cuda_graph": "1"}}
+
+    def run(self, names: Any, feeds: Any, options: Any) -> Any:
+        self.asked.append(options.get_run_config_entry("gpu_graph_id"))
+        return self.real.run(names, feeds)
+
+    def run_with_iobinding(self, bound: Any, options: Any) -> None:
+        self.asked.append(options.get_run_config_entry("gpu_graph_id"))
+        if self.asked[-1] in self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.real.run_with_iobinding(bound)
 
 
 def test_pinned_memory_is_taken_where_it_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,7 @@ def test_a_package_whose_provider_cannot_be_loaded_is_told_of(
 ) -> None:
     (tmp_path / "onnxruntime_ep_broken.py").write_text("def get_library_path(): return '/none.so'")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(devices, "_plugins", devices._plugins.__wrapped__)
     (problem,) = [line for line in devices.register_plugins() if "broken" in line]
     assert problem.startswith("onnxruntime_ep_broken cannot be loaded: ")
     assert "\n" not in problem
@@ -208,6 +209,25 @@ def test_a_provider_that_became_the_processor_is_an_error_with_its_reason(
     with pytest.raises(ModelError, match=r"cannot use cuda: libcudnn\.so\.9 not found; pip"):
         open_session(model, Setting(cuda, "fp32"))
     assert capfd.readouterr().out == ""
+
+
+def test_a_model_that_cuda_cannot_record_is_opened_without(
+    monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    """As ONNX Runtime refuses a graph of which a part runs on the processor."""
+    has_gpu(monkeypatch)
+    cuda = devices.find("cuda")
+    opened = Opened()
+
+    def refuses(path: Any, options: Any, providers: Any, **more: Any) -> Any:
+        if providers[0][1]["enable_cuda_graph"] == "1":
+            raise RuntimeError("This session cannot use the graph capture feature")
+        return opened(path, options, providers, **more)
+
+    with_provider(monkeypatch, cuda, opened)
+    monkeypatch.setattr(ort, "InferenceSession", refuses)
+    open_session(model, Setting(cuda, "fp32"))
+    assert opened.providers[0][1]["enable_cuda_graph"] == "0"
 
 
 def test_other_providers_are_opened_by_their_name(
