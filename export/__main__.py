@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,69 +33,80 @@ def main(argv: list[str] | None = None) -> int:
     if options.shapes and not options.tensorrt:
         parser.error("--shapes are those of --tensorrt")
     # After parsing, so that --help and mistyped flags answer at once.
-    from export import engines, quantise, write
     from streamdeblur.errors import StreamDeblurError
-    from train import cost
 
     try:
-        if options.tensorrt:
-            engines.require_tensorrt()
-            if engines.is_model(options.checkpoint):
-                _build_engines(options.checkpoint, options.shapes)
-                return 0
-        for output in _outputs(options).values():
-            _check_output(output, options.checkpoint)
-        saved, network = write.load(options.checkpoint)
-        outputs = _outputs(options)
-        frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
-        heading = f"{options.name or network.config.architecture}: {cost.brief(network)}\n"
-        heading += f"trained for {saved.step:,} steps\n"
-        for precision, output in outputs.items():
-            spec = write.describe(
-                network,
-                saved,
-                name=options.name or network.config.architecture,
-                precision=precision,
-                twin=_twin(output, precision),
-            )
-            written = write.export(
-                network,
-                spec,
-                output,
-                fuse_separable=options.fuse_separable,
-                opset=options.opset,
-                pairs=options.gate,
-                frames=frames,
-            )
-            print(heading + _told(output, written))
-            heading = ""
-        if options.tensorrt:
-            _build_engines(options.output, options.shapes)
+        for line in _done(options):
+            print(line, flush=True)
     except (StreamDeblurError, OSError, ValueError) as error:
         line = " ".join(str(error).split())  # torch's reasons take many
         print(f"export: error: {line[:400]}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"next: streamdeblur clip.mp4 --model {options.output}")
     return 0
 
 
-def _build_engines(model: Path, sizes: list[tuple[int, int]] | None) -> None:
+def _done(options: argparse.Namespace) -> Iterator[str]:
+    """Do all that was asked for; yields what a person should know."""
     from export import engines
 
-    for folder in engines.build(model, sizes or [_SIZES["720p"]], say=print):
-        print(f"wrote {folder}")
+    model: Path = options.output
+    if options.tensorrt:
+        engines.require_tensorrt()
+    if options.tensorrt and engines.is_model(options.checkpoint):
+        model = options.checkpoint
+    else:
+        yield from _exported(options)
+    if options.tensorrt:
+        for folder in engines.build(model, options.shapes or [_SIZES["720p"]], say=print):
+            yield f"wrote {folder}"
+    yield f"next: streamdeblur clip.mp4 --model {model}"
+
+
+def _exported(options: argparse.Namespace) -> Iterator[str]:
+    """Write the files."""
+    from export import quantise, write
+    from train import cost
+
+    outputs = _outputs(options)
+    for output in outputs.values():
+        _check_output(output, options.checkpoint)
+    saved, network = write.load(options.checkpoint)
+    frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
+    name = options.name or network.config.architecture
+    heading = [f"{name}: {cost.brief(network)}", f"trained for {saved.step:,} steps"]
+    for precision, output in outputs.items():
+        twin = _twin(output, precision)
+        spec = write.describe(network, saved, name=name, precision=precision, twin=twin)
+        written = write.export(
+            network,
+            spec,
+            output,
+            fuse_separable=options.fuse_separable,
+            opset=options.opset,
+            pairs=options.gate,
+            frames=frames,
+        )
+        yield "\n".join([*heading, _told(output, written)])
+        heading = []
+    for precision in _TWINS:
+        path = _beside(options.output, precision)
+        if "fp32" in outputs and precision not in outputs and path.exists():
+            yield f"{path.name} beside it is of an earlier export: --twins makes it again"
 
 
 def _outputs(options: argparse.Namespace) -> dict[str, Path]:
     """By precision, the files asked for."""
     output: Path = options.output
     if options.twins:
-        return {"fp32": output} | {
-            precision: output.with_suffix(f".{precision}.onnx") for precision in _TWINS
-        }
+        return {"fp32": output} | {name: _beside(output, name) for name in _TWINS}
     return {options.precision: output}
+
+
+def _beside(output: Path, precision: str) -> Path:
+    """Where `--precision` of streamdeblur looks for a file's twin."""
+    return output.with_suffix(f".{precision}.onnx")
 
 
 def _twin(output: Path, precision: str) -> str | None:

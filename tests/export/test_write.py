@@ -237,7 +237,8 @@ def pairs(tmp_path_factory):
 
 
 @SLOW
-def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsys):
+def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(write, "_judge_bf16", lambda *_: None)  # as if there were no OpenVINO
     checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
     flags = ["--twins", "--gate", str(pairs), "--calibrate", str(pairs / "blur")]
     assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx"), *flags]) == 0
@@ -254,6 +255,9 @@ def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsy
         assert spec.accepted == ([precision] if lower else [])
         assert set(spec.gate.get("gain", {})) == ({"fp32", precision} if lower else set())
         assert running.run(["sharp"], {"frames": frames})[0].shape == frames.shape
+    assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx")]) == 0  # of other weights, say
+    printed = capsys.readouterr().out
+    assert "tiny.int8.onnx beside it is of an earlier export: --twins makes it again" in printed
 
 
 @SLOW
