@@ -113,9 +113,9 @@ def choose_encoding(
     Raises:
         VideoError: there is no such encoder, or the container takes none.
     """
-    hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
     if container in RAW:
         return _raw(info, container, codec)
+    hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
     if codec and not takes(wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")

@@ -32,7 +32,7 @@ Opened = Callable[[HWAccel | None], InputContainer]
 """Opens a file, to be decoded by what is given, or on the processor."""
 
 MAKERS = ("nvenc", "qsv", "amf", "videotoolbox")
-"""Kinds of hardware encoders, as FFmpeg's names of them end, in the order that `auto` tries."""
+"""Kinds of hardware encoders, as FFmpeg's names of them end, in the order that they are tried."""
 _TRIED = 16  # pictures of a file that are compared: more than are reordered
 _PROBE_SIZE = (320, 240)  # pixels: more than the least that each of them takes
 # Qualities as fine as those of the software encoders, in the measure that --crf means: of H.264

@@ -121,9 +121,10 @@ def deblur_file(
     if options.verbose:
         say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:
+        advice = "try another copy of it" if source.decoder == "software" else "leave out --decoder"
         raise VideoError(
             f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
-            f" missing or spoilt in {sink.path}; try another copy of it"
+            f" missing or spoilt in {sink.path}; {advice}"
         )
     if missing:
         say(

@@ -152,6 +152,8 @@ class FileSource(ClosedInTheEnd):
         self._keeps_others = False
         device, notices = choose_decoder(decoder, self._container_for, str(path), gpu)
         self._accelerator = accelerator(device, gpu) if device else None
+        self.decoder = device or "software"
+        """What decodes."""
         self.notices = tuple(notices)
         """What a person should know of the decoding, one line each."""
         self.frames_read = 0

@@ -188,6 +188,7 @@ def test_hardware_gives_the_same_frames_as_software(
                 assert np.array_equal(plane, same)
         assert (ours.frames_read, ours.decode_errors) == (12, 0)
         assert (theirs.frames_read, theirs.decode_errors) == (12, 0)
+    assert (ours.decoder, theirs.decoder) == ("software", "cuda")
     assert theirs.notices == ((f"{path} is decoded by cuda",) if decoder == "auto" else ())
 
 

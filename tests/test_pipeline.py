@@ -4,12 +4,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
+from streamdeblur import pipeline
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.pipeline import Progress, run
@@ -199,6 +201,20 @@ def test_what_needs_no_order_is_done_for_several_frames_at_a_time() -> None:
     assert [item.pts for item in sink.frames] == list(range(20))
     assert all(item.finished is item.picture for item in sink.frames)
     assert progress.busy.keys() == {"decode", "view", "deblur", "correct", "write"}
+
+
+@pytest.mark.parametrize(("cores", "width", "helps"), [(2, 2, 0), (16, 2, 1), (16, 8000, 0)])
+def test_helpers_are_for_many_cores_and_pictures_that_fit(
+    monkeypatch: pytest.MonkeyPatch, cores: int, width: int, helps: int
+) -> None:
+    class PreparingCollector(Collector):
+        def prepare(self, item: Frame) -> Frame:
+            return item
+
+    monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
+    clip = Clip(3)
+    monkeypatch.setattr(clip, "info", replace(clip.info, width=width, height=width))
+    assert len(run(clip, Inverter(), PreparingCollector()).busy) == 4 + helps
 
 
 def test_spread_keeps_the_order_and_is_at_most_so_far_ahead() -> None:
