@@ -108,8 +108,8 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "picture_stream", packed_stream)
     monkeypatch.setattr(hardware, "decoders", lambda: ["cuda"])
 
-    def opened(path: Path, accelerator: object = None) -> Any:
-        container = open_container(path)
+    def opened(path: Path, accelerator: object, *others: Any) -> Any:
+        container = open_container(path, None, *others)
         return Packed(container) if accelerator is played else container
 
     monkeypatch.setattr(sources, "open_container", opened)
