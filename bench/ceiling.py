@@ -56,7 +56,7 @@ def main() -> int:
             path.write_bytes(write.to_onnx(network, ModelSpec(name=name)))
             deblurrer = Deblurrer.load(path, device="cpu", precision="fp32", threads=threads)
             cases[name] = partial(deblurrer, frame)
-            work[name] = _work(network, height, width)
+            work[name] = work_of(network, height, width)
         times = harness.take_turns(cases, options.rounds, clock=options.clock)
     seconds = {name: median(each) for name, each in times.items()}
     flops = max(2 * options.matrix**3 / seconds[name] for name in ("sgemm, numpy", "sgemm, torch"))
@@ -120,7 +120,7 @@ def _network(
     }
 
 
-def _work(network: nn.Module, height: int, width: int) -> tuple[float, float]:
+def work_of(network: nn.Module, height: int, width: int) -> tuple[float, float]:
     """Operations of a picture, two a multiply-add, and bytes in and out of its convolutions."""
     side = 256
     numbers = 0

@@ -19,20 +19,18 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
-from bench import harness
+from bench import graphs, harness
+from bench.ceiling import work_of
 from streamdeblur import catalogue, devices, engines, nvidia, session
 from streamdeblur.binding import BoundSession, pinned
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.devices import CPU, CUDA
 from streamdeblur.errors import ModelError
 from streamdeblur.session import Setting, open_session
-from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
-from train.cost import layers
+from streamdeblur.spec import ModelSpec
 from train.generator import GeneratorConfig, build
 
 Check = dict[str, Any]
@@ -67,7 +65,9 @@ def main(argv: list[str] | None = None) -> None:
     rows += list(_rescue(setting))
     for row in rows:
         print(f"{row['model']:<8} {row['check']:<26} {row['result']:<8} {row['figures']}")
-    ceiling = {each: _ceiling(replace(setting, precision=each), args.side) for each in _ARITHMETIC}
+    ceiling = {
+        each: _ceiling(replace(setting, precision=each), args.side) for each in graphs.ARITHMETIC
+    }
     speeds = [
         row
         for model in args.models
@@ -206,8 +206,8 @@ def _rescue(setting: Setting) -> Iterator[Check]:
         return
     with tempfile.TemporaryDirectory() as folder:
         half = Path(folder) / "net.fp16.onnx"
-        half.write_bytes(_doubling(TensorProto.FLOAT16, "fp16"))
-        (Path(folder) / "net.onnx").write_bytes(_doubling(TensorProto.FLOAT, "fp32"))
+        half.write_bytes(graphs.thousandfold("fp16"))
+        (Path(folder) / "net.onnx").write_bytes(graphs.thousandfold("fp32"))
         loaded = _attempt(
             "overflow in fp16", lambda: _load(half, replace(setting, precision="fp16"))
         )
@@ -220,40 +220,6 @@ def _rescue(setting: Setting) -> Iterator[Check]:
         yield {"model": "-", **_said("overflow in fp16", right, text)}
 
 
-def _doubling(kind: int, precision: str) -> bytes:
-    """Frames times 1000 and divided again: 200,000 is no number of fp16."""
-    shape = ["batch", "height", "width", 3]
-    thousand = helper.make_tensor("thousand", kind, [], [1000.0])
-    axes = helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])
-    nodes = [
-        helper.make_node("Cast", [INPUT_NAME], ["levels"], to=kind),
-        helper.make_node("Mul", ["levels", "thousand"], ["large"]),
-        helper.make_node("Div", ["large", "thousand"], ["again"]),
-        helper.make_node("Cast", ["again"], [OUTPUT_NAME], to=TensorProto.UINT8),
-        helper.make_node("Cast", ["large"], ["wide"], to=TensorProto.FLOAT),
-        helper.make_node("IsInf", ["wide"], ["infinite"]),
-        helper.make_node("Cast", ["infinite"], ["counted"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMax", ["counted", "axes"], ["any"], keepdims=0),
-        helper.make_node("Cast", ["any"], ["flag"], to=TensorProto.BOOL),
-        helper.make_node("Not", ["flag"], [FINITE_NAME]),
-    ]
-    ends = [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.UINT8, shape)]
-    if precision == "fp16":
-        ends.append(helper.make_tensor_value_info(FINITE_NAME, TensorProto.BOOL, ["batch"]))
-    graph = helper.make_graph(
-        nodes[:4] if precision == "fp32" else nodes,
-        "doubling",
-        [helper.make_tensor_value_info(INPUT_NAME, TensorProto.UINT8, shape)],
-        ends,
-        [thousand, axes] if precision == "fp16" else [thousand],
-    )
-    opset = helper.make_opsetid("", 20)
-    made = helper.make_model(graph, opset_imports=[opset], ir_version=9)
-    spec = ModelSpec(name="net", precision=precision, receptive_field=1, twin="net.onnx")
-    helper.set_model_props(made, spec.to_metadata())
-    return bytes(made.SerializeToString())
-
-
 def _speeds(
     model: str,
     setting: Setting,
@@ -262,7 +228,7 @@ def _speeds(
     ceiling: dict[str, tuple[float, float]],
 ) -> Iterator[harness.Row]:
     files = catalogue.find(model)
-    for precision in [each for each in _ARITHMETIC if files.path(each)]:
+    for precision in [each for each in graphs.ARITHMETIC if files.path(each)]:
         before = _free(setting.gpu)
         network = _attempt("", lambda each=precision: _load(  # type: ignore[misc]
             files.given, replace(setting, precision=each)))  # fmt: skip
@@ -272,7 +238,7 @@ def _speeds(
             picture = noise(width, height)
             network.warm_up(picture)
             times = harness.take_turns({"": lambda run=network, p=picture: run(p)}, rounds)[""]
-            floor = _floor(network.spec, width * height, precision, ceiling[precision])
+            floor = _floor(network.spec, (width, height), precision, ceiling[precision])
             yield {
                 "model": model,
                 "precision": precision,
@@ -285,24 +251,15 @@ def _speeds(
             }
 
 
-_ARITHMETIC = {"fp32": TensorProto.FLOAT, "fp16": TensorProto.FLOAT16}
-
-
 def _ceiling(setting: Setting, side: int) -> tuple[float, float]:
     """Operations and bytes a second of this device, in a matrix product and in a sum."""
-    kind = _ARITHMETIC[setting.precision]
-    dtype = helper.tensor_dtype_to_np_dtype(kind)
-    square = (np.random.default_rng(0).random((side, side)) / side).astype(dtype)
+    kind = graphs.ARITHMETIC[setting.precision]
+    square = graphs.square(kind, side)
     spent = {}
     for operation in ("MatMul", "Add"):
-        ends = [helper.make_tensor_value_info(name, kind, [side, side]) for name in "abc"]
-        nodes = [helper.make_node(operation, ["a", "b"], ["c"])]
-        graph = helper.make_graph(nodes, operation, ends[:2], ends[2:])
-        opset = helper.make_opsetid("", 18)
-        made = helper.make_model(graph, opset_imports=[opset], ir_version=9)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "ceiling.onnx"
-            onnx.save(made, path)
+            path.write_bytes(graphs.of_two(operation, kind, side))
             opened = open_session(path, setting, captures=False)
         memory = setting.device.memory
         binding = opened.io_binding()
@@ -316,17 +273,15 @@ def _ceiling(setting: Setting, side: int) -> tuple[float, float]:
 
 
 def _floor(
-    spec: ModelSpec, pixels: int, precision: str, ceiling: tuple[float, float]
+    spec: ModelSpec, size: tuple[int, int], precision: str, ceiling: tuple[float, float]
 ) -> float | None:
     """Seconds that the multiply-adds, or else the bytes of every layer, would take at least."""
     if not spec.generator:
         return None
-    found = layers(build(GeneratorConfig.from_dict(spec.generator)))
-    share = pixels / 256**2
-    operations = 2 * share * sum(layer.multiply_adds for layer in found)
-    size = {"fp32": 4, "fp16": 2}[precision]
-    moved = sum(layer.places * (layer.inputs + layer.outputs) for layer in found) * share * size
-    return max(operations / ceiling[0], moved / ceiling[1])
+    width, height = size
+    network = build(GeneratorConfig.from_dict(spec.generator))
+    operations, moved = work_of(network, height, width)  # bytes of fp32
+    return max(operations / ceiling[0], moved / (2 if precision == "fp16" else 1) / ceiling[1])
 
 
 def _compared(
