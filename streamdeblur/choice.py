@@ -30,10 +30,12 @@ def settings_for(
         if complaint := devices.why_missing(found):
             raise ModelError(complaint)
         return [Setting(found, precision_on(found, precision, files), threads, gpu)]
+    if precision == "auto" and files.own != "fp32":
+        precision = files.own  # that file was chosen for it
     measured = [
         Setting(devices.find(name), arithmetic, threads, gpu)
         for name, arithmetic in speeds.recalled(files)
-        if precision in ("auto", arithmetic) and (precision != "auto" or files.accepts(arithmetic))
+        if (files.accepts(arithmetic) if precision == "auto" else arithmetic == precision)
     ]
     return measured or _unmeasured(files, precision, threads, gpu)
 

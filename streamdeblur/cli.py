@@ -134,17 +134,19 @@ def _examine(options: argparse.Namespace) -> int:
     _show(("", "works", ""), rows)
     if options.benchmark:
         timings = doctor.benchmark(options.model, options.gpu)
-        _show(("device", "precision", *_sizes(timings)), _timed(timings))
+        if timings:
+            _show(("device", "precision", *_sizes(timings)), _timed(timings))
     return 0
 
 
 def _sizes(timings: Sequence[Timing]) -> list[str]:
-    return [f"{size}, ms" for size in (timings[0].milliseconds if timings else ())]
+    return [f"{size}, ms" for size in timings[0].milliseconds]
 
 
 def _timed(timings: Sequence[Timing]) -> Iterator[Sequence[str]]:
-    """Each with its ratio to the first, which is the processor's, in fp32."""
-    base = next(each for each in timings if (each.device, each.precision) == ("cpu", "fp32"))
+    """Each with its ratio to the processor in fp32, or to the first if that was not measured."""
+    plain = (each for each in timings if (each.device, each.precision) == ("cpu", "fp32"))
+    base = next(plain, timings[0])
     for each in timings:
         pairs = zip(each.milliseconds.values(), base.milliseconds.values(), strict=True)
         yield each.device, each.precision, *(f"{took:.1f} ({took / of:.2f})" for took, of in pairs)

@@ -203,7 +203,8 @@ class Deblurrer:
             load_tensorrt()  # before CUDA is blamed for what it lacks
         setting = meanwhile_setting(self._setting) if is_engine else self._setting
         path = self._files.path(setting.precision)
-        assert path is not None
+        if path is None:  # CUDA has no int8
+            raise ModelError(self._files.complaint(setting.precision))
         device = setting.device
         session = open_session(path, setting)
         self._ports = Ports.of(session, path)

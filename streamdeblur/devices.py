@@ -103,12 +103,12 @@ def known() -> list[Device]:
 def candidates() -> list[Device]:
     """Where `auto` looks without a measurement, best first; whatever else, the processor.
 
+    CUDA is among them wherever there is an NVIDIA GPU: if it cannot be had, a person should know.
     Those that must build an engine first, or that are no faster on many machines, it takes only
     where a measurement has shown that they pay.
     """
-    here = {device.name: device for device in present()}
-    wished = [*(["cuda"] if has_driver() else []), "openvino", "cpu"]
-    return [here[name] for name in wished if name in here]
+    here = [device for device in present() if device.provider in (OPENVINO, CPU)]
+    return [*([find("cuda")] if has_driver() else []), *here]
 
 
 def why_missing(device: Device) -> str | None:

@@ -18,7 +18,8 @@ import onnxruntime as ort
 from streamdeblur import catalogue, devices, hardware, nvidia, speeds
 from streamdeblur.cache import VARIABLE, cache_folder, cache_size
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.devices import Device
+from streamdeblur.devices import TENSORRT, Device
+from streamdeblur.engines import load_tensorrt
 from streamdeblur.errors import ModelError, StreamDeblurError
 from streamdeblur.threads import usable_cores
 
@@ -134,6 +135,9 @@ def _tried(device: Device) -> Finding:
         network = Deblurrer.load(device=device.name, precision="fp32")
     except ModelError as error:
         return Finding(subject, False, str(error).removeprefix(f"cannot use {device.name}: "))
+    if device.provider == TENSORRT:
+        version = load_tensorrt()
+        return Finding(subject, True, f"TensorRT {version} loads; CUDA works until it has built")
     return Finding(subject, True, f"{network.provider}, in {', '.join(devices.offered(device))}")
 
 

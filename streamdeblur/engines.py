@@ -46,6 +46,7 @@ def load_tensorrt() -> str:
     Raises:
         ModelError: one is missing.
     """
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # its fp32 would be TF32; no option says so
     found = find_spec(_PACKAGE)
     folders = [Path(each) for each in found.submodule_search_locations or ()] if found else []
     first = None

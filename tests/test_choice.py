@@ -130,6 +130,7 @@ def test_what_was_measured_to_be_quickest_is_taken_while_nothing_changes(
     speeds.remember(find(path), times)
     assert chosen(find(path)) == [("cpu", "int8"), ("cpu", "fp32")]  # fp16 was not accepted
     assert chosen(find(path), precision="fp16") == [("cpu", "fp16")]
+    assert chosen(find(path.with_name("net.fp16.onnx"))) == [("cpu", "fp16")]  # so it was chosen
     written(tmp_path, "int8")  # another file: nothing is known of it, nor is it accepted
     assert chosen(find(path)) == [("cpu", "fp32")]
 
