@@ -33,6 +33,7 @@ _BYTES_AROUND = 64  # a pixel
 # decoding and encoding.
 _SHARE = 0.25
 _MOST_CUTS = 64  # of one side
+_MOST_WORK = 8  # times the picture's pixels, overlaps counted, before anything has failed
 _LEAST_PIXELS = 128 * 128  # in a tile; what fails on so few does not fail for want of memory
 # Networks that see the whole picture, or do not say: the seams are faded over.
 _REACH, _FADE = 64, 64
@@ -132,7 +133,7 @@ class Tiling:
         return grid
 
     def _chosen(self, height: int, width: int) -> Grid:
-        """The cut with the least work whose tiles fit; if none does, that with the smallest."""
+        """The cut with the least work whose tiles fit; if none does, the smallest within reason."""
         most = self._most_pixels
         if self._need is not None and self._tile == "auto":
             most = min(most, _SHARE * available_bytes() / self._need)
@@ -141,7 +142,8 @@ class Tiling:
         fitting = [grid for grid in grids if grid.pixels <= most]
         if fitting:
             return min(fitting, key=lambda grid: grid.work)
-        return min(grids, key=lambda grid: grid.pixels)
+        bearable = [grid for grid in grids if grid.work <= _MOST_WORK * height * width]
+        return min(bearable or grids, key=lambda grid: (grid.pixels, grid.work))
 
     def _cuts(self, size: int) -> set[Cuts]:
         """Ways to cut a side that are worth considering."""

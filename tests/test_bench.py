@@ -51,6 +51,16 @@ def test_live_soak_prints_delay_drops_and_growth() -> None:
         assert figure in printed
 
 
+@pytest.mark.slow
+def test_memory_stays_flat_over_many_frames(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    printed = _run("bench.memory", "--frames", "10000", "--json", str(figures))
+    assert "second half:" in printed
+    written = json.loads(figures.read_text())
+    assert written["curve"][-1][0] == 10_000
+    assert abs(written["slope"]) < 3  # MB in 10,000 frames: a leak of one 64x48 picture is 46
+
+
 def test_reconnect_prints_how_soon_it_is_back() -> None:
     printed = _run("bench.reconnect", "--times", "1")
     assert "back after" in printed

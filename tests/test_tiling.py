@@ -7,6 +7,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,7 +18,8 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import ModelSpec
 from streamdeblur.tiling import Images, RunFailed, Tiling, cut
-from tests.tiny_onnx import foreign
+from tests.conftest import write_clip
+from tests.tiny_onnx import foreign, identity
 
 REACH = 3
 SPEC = ModelSpec(name="toy", receptive_field=2 * REACH + 1, multiple_of=4)
@@ -215,3 +217,44 @@ def test_the_shells_limit_is_seen() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert 40_000_000 < int(done.stdout) < 60_000_000, done.stderr
+
+
+def peak_of(clip: Path, model: str, *options: str, limit: int = 0) -> tuple[int, int, str]:
+    """Exit code, most addresses in use in bytes, and what was said, within a limit of addresses."""
+    script = (
+        "import resource, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({limit or -1}, {limit or -1}))\n"
+        "from streamdeblur.cli import main\n"
+        "code = main(sys.argv[1:])\n"
+        "lines = open('/proc/self/status').read().splitlines()\n"
+        "print(next(line.split()[1] for line in lines if line.startswith('VmPeak')))\n"
+        "sys.exit(code)\n"
+    )
+    arguments = [str(clip), "-fo", str(clip.with_name("out.mp4")), "-m", model, *options]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, 1024 * int(done.stdout), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit addresses")
+def test_a_4k_clip_runs_within_a_limit_that_the_whole_picture_does_not_fit(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "clip.mp4", size=(3840, 2160), pts=range(2), options={"preset": "ultrafast"}
+    )
+    (tmp_path / "same.onnx").write_bytes(identity())
+    code, without_network, _ = peak_of(clip, str(tmp_path / "same.onnx"))
+    assert code == 0
+    code, whole, _ = peak_of(clip, "fast", "--tile", "off")
+    assert code == 0
+    limit = (without_network + whole) // 2
+    code, _, said = peak_of(clip, "fast", "--tile", "off", limit=limit)
+    assert (code, "error: " in said) == (1, True)
+    code, most, said = peak_of(clip, "fast", limit=limit)
+    assert code == 0, said
+    assert "3840x2160 is done in" in said
+    assert most <= limit
+    with av.open(str(tmp_path / "out.mp4")) as output:
+        assert sum(1 for _ in output.decode(video=0)) == 2
