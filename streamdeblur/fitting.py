@@ -1,4 +1,4 @@
-"""Frames of another size than the output's: live sources change theirs, and outputs cannot."""
+"""Frames of another size than the output's: sources change theirs, and outputs cannot."""
 
 from __future__ import annotations
 
@@ -25,28 +25,47 @@ def fitted(frame: Frame, width: int, height: int) -> Frame:
     return Frame(picture, image, frame.pts, sharp, frame.captured)
 
 
+def scaled(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+    """A picture scaled to fit in that size, in pixels, in the middle of black, in its own layout.
+
+    The same if it has the size.
+    """
+    if (picture.width, picture.height) == (width, height):
+        return picture
+    result = _fitted_into(picture, width, height)
+    result.pts = picture.pts
+    if picture.time_base:
+        result.time_base = picture.time_base
+    return result
+
+
 def boxed(image: Image, width: int, height: int) -> Image:
     """A picture scaled to fit in that size, in pixels, in the middle of black."""
     if image.shape[:2] == (height, width):
         return image
+    source = av.VideoFrame.from_ndarray(image, format="rgb24")
+    result = _fitted_into(source, width, height)
+    return np.ascontiguousarray(result.to_ndarray(), dtype=np.uint8)
+
+
+def _fitted_into(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     graph = Graph()
     graph.threads = 1
-    source = av.VideoFrame.from_ndarray(image, format="rgb24")
     door = graph.add_buffer(
-        width=source.width,
-        height=source.height,
-        format=source.format,
-        time_base=Fraction(1, 1_000_000),
+        width=picture.width,
+        height=picture.height,
+        format=picture.format,
+        time_base=picture.time_base or Fraction(1, 1_000_000),
     )
     size = f"{width}:{height}"
     scale = graph.add("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area")
     pad = graph.add("pad", f"{size}:-1:-1")
-    plain = graph.add("format", "rgb24")
+    plain = graph.add("format", picture.format.name)
     for first, second in ((door, scale), (scale, pad), (pad, plain)):
         first.link_to(second)
     plain.link_to(graph.add("buffersink"))
     graph.configure()
-    graph.push(source)
+    graph.push(picture)
     result = graph.pull()
     assert isinstance(result, av.VideoFrame)
-    return np.ascontiguousarray(result.to_ndarray(), dtype=np.uint8)
+    return result

@@ -30,6 +30,8 @@ MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
 PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, and what follows are the kinds of interlacing."""
+LEAP_BACK = 1
+"""Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
 MATROSKA = {"matroska", "webm"}
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""

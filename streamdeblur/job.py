@@ -88,6 +88,7 @@ def deblur_file(
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
     sharpener: Network = skipping or network
+    was_interlaced = source.frames_deinterlaced > 0
     notices = (*source.notices, *_notices(source, options), *sink.notices)
     if account:
         account.seconds_a_tick = float(source.info.time_base)
@@ -104,6 +105,11 @@ def deblur_file(
     say(f"{sink.path}: {_summary(progress)}")
     if skipping:
         say(skipping.summary)
+    oddities = source.damage.oddities
+    if source.frames_deinterlaced and not was_interlaced:
+        oddities.append(f"{source.frames_deinterlaced} frames were interlaced: now progressive")
+    for oddity in oddities:
+        say(oddity)
     missing = _missing_seconds(source, progress)
     if account:
         account.facts |= {
@@ -115,7 +121,8 @@ def deblur_file(
         if skipping:
             account.facts["skipped"] = skipping.summary
         if source.decode_errors:
-            account.damage.append(f"decoding errors: {source.decode_errors}")
+            account.damage += source.damage.losses
+        account.notices += oddities
         if missing:
             account.damage.append(f"the picture ends {missing:.1f} s before the file should")
     if options.verbose:
@@ -123,8 +130,8 @@ def deblur_file(
     if source.decode_errors:
         advice = "try another copy of it" if source.decoder == "software" else "leave out --decoder"
         raise VideoError(
-            f"{source.path} is damaged (decoding errors: {source.decode_errors}): frames are"
-            f" missing or spoilt in {sink.path}; {advice}"
+            f"{source.path} is damaged ({', '.join(source.damage.losses)}): frames are missing or"
+            f" spoilt in {sink.path}; {advice}"
         )
     if missing:
         say(

@@ -26,6 +26,7 @@ from streamdeblur.correction import (
 from streamdeblur.encoders import choose_encoding, similar
 from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained
+from streamdeblur.fitting import scaled
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
 from streamdeblur.hardware import maker_of
 from streamdeblur.headers import MATROSKA
@@ -141,9 +142,10 @@ class PictureTrack:
 
     def finished(self, frame: Frame) -> av.VideoFrame:
         """The corrected picture as `encode` takes it. Several threads may ask at once."""
-        picture = corrected(frame, self._strength)
+        size = self._info.width, self._info.height
+        picture = scaled(corrected(frame, self._strength), *size)
         if self._compare:
-            picture = side_by_side(planar_copy(frame.picture), picture)
+            picture = side_by_side(scaled(planar_copy(frame.picture), *size), picture)
         picture = self._as_coded(picture)
         picture.time_base = self._info.time_base
         return picture

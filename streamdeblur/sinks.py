@@ -125,8 +125,7 @@ class FileSink:
     def prepare(self, frame: Frame) -> Frame:
         """Correct a frame, which `write` does else. Several threads may do it at the same time.
 
-        Raises:
-            VideoError: its size is not that of the video.
+        One of another size than the video's is fitted into that.
         """
         frame.finished = self._finished(frame)
         return frame
@@ -147,7 +146,7 @@ class FileSink:
         """Correct a frame, unless it is prepared, and encode it.
 
         Raises:
-            VideoError: its size is not that of the video, or encoding or writing fails.
+            VideoError: encoding or writing fails.
         """
         picture = frame.finished or self._finished(frame)
         frame.finished = None  # another sink may want another
@@ -180,13 +179,6 @@ class FileSink:
         self._track.open(self._copier.picture)
 
     def _finished(self, frame: Frame) -> av.VideoFrame:
-        picture, info = frame.picture, self._info
-        if (picture.width, picture.height) != (info.width, info.height):
-            raise VideoError(
-                f"the frame at {float(frame.pts * info.time_base):.3f} s is {picture.width}x"
-                f"{picture.height}, the video {info.width}x{info.height}: videos that change their"
-                " size are not supported"
-            )
         with translated(f"can't write {self.path}"):
             return self._track.finished(frame)
 

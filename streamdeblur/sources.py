@@ -20,6 +20,7 @@ from av.packet import Packet
 
 from streamdeblur.addresses import Transport, live_address
 from streamdeblur.correction import planar_copy
+from streamdeblur.damage import Damage, SliceChecksums
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
@@ -27,6 +28,7 @@ from streamdeblur.fields import Deinterlace, Deinterlacer
 from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
 from streamdeblur.hardware import accelerator, choose_decoder
 from streamdeblur.headers import (
+    LEAP_BACK,
     PROGRESSIVE,
     STANDARD_INPUT,
     chroma_location,
@@ -111,7 +113,8 @@ class FileSource(ClosedInTheEnd):
     dropped and the clock is set back by `shift`, so that the first frame comes at 0 or less than
     one frame later. A clock that begins before 0 is set forward to it: MP4 and MOV would hide the
     frames before. A missing timestamp is filled in from the frame rate, one that does not
-    increase becomes its predecessor plus one tick.
+    increase becomes its predecessor plus one tick; where the clock goes back by more than a second,
+    as in joined recordings, it is set on for all that follows.
 
     Args:
         path: the file's.
@@ -158,9 +161,13 @@ class FileSource(ClosedInTheEnd):
         """What a person should know of the decoding, one line each."""
         self.frames_read = 0
         """Frames handed out so far."""
-        self.decode_errors = 0
-        """Packets that could not be decoded and frames that came out damaged, so far."""
+        self.damage = Damage()
+        """What was wrong, so far; complete when the iteration has ended."""
+        self._packets_read = 0
         self._skipped = 0
+        self._checksums = SliceChecksums()
+        self.jumps: list[Fraction] = []
+        """For each time that the clock went back, by how many seconds it is set on since."""
         self._open()
         try:
             time_base = tick_length(self._stream)
@@ -194,6 +201,11 @@ class FileSource(ClosedInTheEnd):
         except BaseException:
             close_reader(self._container, self._stream)
             raise
+
+    @property
+    def decode_errors(self) -> int:
+        """How much was lost or spoilt, so far."""
+        return self.damage.total
 
     @property
     def frames_deinterlaced(self) -> int:
@@ -231,10 +243,13 @@ class FileSource(ClosedInTheEnd):
         """Yield the frames. A file is read once: a second iteration continues the first."""
         if not self._keeps_others:
             self._others = None
-        clock = _Clock(self.info)
+        clock = _Clock(self.info, self.damage, self.jumps)
+        info = self.info
         while self._first is not None:
             picture, self._first = self._first, None
             pts = clock.tick(picture) - self._shift
+            if (picture.width, picture.height) != (info.width, info.height):
+                self.damage.resized += 1
             if self._skipped:
                 self._skipped -= 1
             else:
@@ -295,12 +310,28 @@ class FileSource(ClosedInTheEnd):
                 if self.end is not None and moment >= self.end:
                     return
                 if not is_inside:
-                    is_inside, self.decode_errors = True, 0  # what came before is not wanted
+                    is_inside, self.damage = True, Damage()  # what came before is not wanted
                 reached = max(reached, moment + picture.duration * time_base)
-            self.decode_errors += picture.is_corrupt
+            self.damage.frames += picture.is_corrupt
             yield picture
-        if self._promised() - reached > _TOLERATED_LOSS:
-            self.decode_errors += 1  # a file cut short, which FFmpeg takes for its end
+        self._miss(reached)
+
+    def _miss(self, reached: Fraction) -> None:
+        """Note what should have come after `reached`: FFmpeg takes a file cut short for its end."""
+        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+        if self.begin is not None or self.end is not None or self.damage.packets:
+            counted = 0
+        else:
+            counted = self._stream.frames
+        lacking = self._promised() - reached
+        rate = self._stream.average_rate or self.info.rate
+        # Edit lists leave frames out on purpose, but then the header knows of an earlier end.
+        if lacking * rate > Fraction(1, 2):
+            self.damage.missing = max(0, counted - self._packets_read)
+        # A header may lie about its duration; what it counts, it has an index of.
+        is_whole = 0 < counted <= self._packets_read
+        if lacking > _TOLERATED_LOSS and not is_whole and not self.damage.missing:
+            self.damage.ends_early = 1
 
     def _promised(self) -> Fraction:
         """Where the picture should end by the header, in seconds of the file's clock."""
@@ -312,14 +343,18 @@ class FileSource(ClosedInTheEnd):
 
     def _all_decoded(self) -> Generator[av.VideoFrame, None, None]:
         for attempt in range(_READ_ATTEMPTS):
-            if attempt:
-                self.decode_errors += 1
+            self.damage.packets += attempt > 0
             try:
                 for packet in self._packets():
+                    if packet.size:
+                        self._packets_read += 1
+                        self.damage.marked += packet.is_corrupt
+                        if self._stream.codec_context.name == "ffv1":
+                            self._checksums.look_at(bytes(packet))
                     try:
                         pictures = self._decoder.decode(packet)
                     except FFmpegError:
-                        self.decode_errors += 1
+                        self.damage.packets += 1
                         continue
                     if self._accelerator is not None:  # it packs chroma, which files do not
                         pictures = [planar_copy(picture) for picture in pictures]
@@ -358,17 +393,32 @@ class FileSource(ClosedInTheEnd):
 
 
 class _Clock:
-    """Timestamps that always increase, changed only where the file's own do not."""
+    """Timestamps that always increase, changed only where the file's own do not.
 
-    def __init__(self, info: VideoInfo) -> None:
+    Args:
+        info: of the video.
+        damage: where what was put right is counted.
+        jumps: where it is noted by how many seconds the clock is set on after each leap back.
+    """
+
+    def __init__(self, info: VideoInfo, damage: Damage, jumps: list[Fraction]) -> None:
+        self._time_base, self._damage, self._jumps = info.time_base, damage, jumps
         self._step = max(1, round(1 / (info.rate * info.time_base)))
         self._last: int | None = None
+        self._offset = 0
 
     def tick(self, picture: av.VideoFrame) -> int:
         """The timestamp of the next picture, in its time base."""
-        last = self._last
-        pts = ticks_of(picture)
-        if pts is None:
-            pts = 0 if last is None else last + self._step
-        self._last = pts if last is None else max(pts, last + 1)
+        last, ticks = self._last, ticks_of(picture)
+        if last is None:
+            self._damage.mended_times += ticks is None
+            self._last = ticks or 0
+            return self._last
+        if ticks is not None and (last - ticks - self._offset) * self._time_base > LEAP_BACK:
+            self._offset = last + self._step - ticks
+            self._jumps.append(self._offset * self._time_base)
+            self._damage.jumps += 1
+        pts = last + self._step if ticks is None else ticks + self._offset
+        self._damage.mended_times += ticks is None or pts <= last
+        self._last = max(pts, last + 1)
         return self._last

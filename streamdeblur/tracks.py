@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
-from streamdeblur.headers import MATROSKA, is_pipe, open_container, picture_stream
+from streamdeblur.headers import LEAP_BACK, MATROSKA, is_pipe, open_container, picture_stream
 from streamdeblur.sources import FileSource
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ class TrackCopier:
         self._packets: Iterator[Packet[Any]] = iter(())
         self._running: set[int] = set()
         self._latest: dict[int, int] = {}
+        self._leaps: dict[int, list[int]] = {}
+        self._jumps = copy_from.jumps if isinstance(copy_from, FileSource) else []
         self._next: Packet[Any] | None = None
         self.notices: list[str] = []
         """What the output cannot hold, one line each; complete after `add_tracks`."""
@@ -204,9 +206,34 @@ class TrackCopier:
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if no_past and _ends_before_zero(packet):
             return False
-        _hold_order(packet, self._latest)
+        self._hold_order(packet)
         packet.stream = self._copies[index]
         return True
+
+    def _hold_order(self, packet: Packet[Any]) -> None:
+        """Move a packet that comes out of order behind its predecessor: muxers refuse it otherwise.
+
+        Where the clock of a track leaps back, that of the picture did, and both are set on alike.
+        """
+        if packet.dts is None or not packet.time_base:
+            return
+        index, leaps = packet.stream_index, self._leaps.setdefault(packet.stream_index, [])
+        dts = packet.dts + (leaps[-1] if leaps else 0)
+        latest = self._latest.get(index)
+        if latest is not None and (latest - dts) * packet.time_base > LEAP_BACK:
+            count = len(leaps)
+            if count < len(self._jumps):
+                leaps.append(round(self._jumps[count] / packet.time_base))
+            else:
+                leaps.append(latest + 1 - packet.dts)
+            dts = packet.dts + leaps[-1]
+        if packet.pts is not None:
+            packet.pts += dts - packet.dts
+        packet.dts = dts
+        if latest is not None and dts <= latest:
+            packet.dts = latest + 1
+            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
+        self._latest[index] = packet.dts
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
@@ -266,17 +293,6 @@ def _ends_before_zero(packet: Packet[Any]) -> bool:
     Matroska knows no time before zero: for such a packet the muxer would move all tracks.
     """
     return packet.pts is not None and packet.pts + (packet.duration or 0) <= 0 > packet.pts
-
-
-def _hold_order(packet: Packet[Any], latest: dict[int, int]) -> None:
-    """Move a packet that comes out of order behind its predecessor: muxers refuse it otherwise."""
-    if packet.dts is None:
-        return
-    index = packet.stream_index
-    if index in latest and packet.dts <= latest[index]:
-        packet.dts = latest[index] + 1
-        packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
-    latest[index] = packet.dts
 
 
 def _moved(chapter: Chapter, part: Part) -> Chapter | None:

@@ -527,16 +527,22 @@ def test_a_prepared_frame_can_go_to_another_sink_too(clip: Path) -> None:
     assert not np.array_equal(samples(whole)[0][0], samples(half)[0][0])
 
 
-def test_a_frame_of_another_size_is_refused(clip: Path, make_clip: ClipMaker) -> None:
-    other = make_clip("other.mp4", size=(32, 32))
+def test_a_frame_of_another_size_is_fitted_in(clip: Path, make_clip: ClipMaker) -> None:
+    """In its own layout, in the middle of black, original and result alike."""
+    other = make_clip("other.mkv", size=(32, 48), codec="ffv1", pix_fmt="yuv420p10le")
     with (
-        pytest.raises(VideoError, match=r"at 0.000 s is 32x32, the video 64x48"),
-        FileSource(clip) as source,
+        FileSource(make_clip("in.mkv", codec="ffv1", pix_fmt="yuv420p10le")) as source,
         FileSource(other) as wrong,
-        FileSink(default_output(clip), source.info) as sink,
+        FileSink(clip.with_name("out.mkv"), source.info) as sink,
     ):
-        sink.write(next(iter(wrong)))
-    assert names(clip.parent) == ["clip.mp4", "other.mp4"]
+        sink.write(next(iter(source)))
+        frame = next(iter(wrong))
+        frame.pts = 40
+        sink.write(frame)
+    first, second = samples(clip.with_name("out.mkv"))
+    assert first[0].shape == second[0].shape == (48, 64)
+    assert np.array_equal(second[0][:, 16:48], samples(other)[0][0])
+    assert (second[0][:, :16] == 64).all()
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="asks ffprobe")

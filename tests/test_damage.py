@@ -1,0 +1,214 @@
+"""Files that are broken or odd: what can be kept is kept, and all else is counted and told."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamdeblur.cli import main
+from streamdeblur.damage import SliceChecksums
+from streamdeblur.sources import FileSource
+from tests.conftest import ClipMaker, write_clip
+from tests.tiny_onnx import identity
+
+MS = Fraction(1, 1000)
+Run = Callable[..., tuple[int, list[str]]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
+    """`run(input, output)` gives the exit code and the lines that are said."""
+    model = tmp_path / "identity.onnx"
+    model.write_bytes(identity())
+
+    def command(path: Path, output: Path) -> tuple[int, list[str]]:
+        code = main([str(path), "-o", str(output), "-m", str(model), "-f"])
+        said, errors = capfd.readouterr()
+        assert said == ""
+        return code, [line.removeprefix("streamdeblur: ") for line in errors.splitlines()]
+
+    return command
+
+
+def times(path: Path, kind: str = "video") -> list[Fraction]:
+    with av.open(str(path)) as container:
+        stream = getattr(container.streams, kind)[0]
+        return sorted(
+            packet.pts * packet.time_base
+            for packet in container.demux(stream)
+            if packet.size and packet.pts is not None and packet.time_base
+        )
+
+
+@pytest.mark.parametrize("where", [10, 0.3, 0.9, -2])
+def test_a_wrong_checksum_of_ffv1_is_counted(make_clip: ClipMaker, run: Run, where: float) -> None:
+    clip = make_clip(
+        "in.mkv", codec="ffv1", pts=range(9), options={"level": "3", "slicecrc": "1", "slices": "4"}
+    )
+    with FileSource(clip) as source:
+        assert len(list(source)) == 9
+        assert source.damage.total == 0
+    with av.open(str(clip)) as container:
+        packet = bytes(list(container.demux(video=0))[4])
+    content = bytearray(clip.read_bytes())
+    place = int(where * len(packet)) if isinstance(where, float) else where % len(packet)
+    content[content.index(packet) + place] ^= 0x10
+    clip.write_bytes(content)
+    code, said = run(clip, clip.with_name("out.mkv"))
+    assert code == 1
+    assert "is damaged (1 spoilt frame)" in said[-1]
+    assert len(times(clip.with_name("out.mkv"))) == 9
+
+
+@given(st.binary(min_size=8, max_size=300))
+def test_packets_that_are_no_slices_harm_nobody(packet: bytes) -> None:
+    checksums = SliceChecksums()
+    checksums.look_at(packet)
+    assert checksums.wrong == 0  # nothing says that there are checksums at all
+
+
+def test_without_checksums_nothing_is_counted(make_clip: ClipMaker) -> None:
+    clip = make_clip("in.mkv", codec="ffv1", options={"level": "3", "slicecrc": "0"})
+    with FileSource(clip) as source:
+        assert len(list(source)) == 12
+        assert source.damage.total == 0
+
+
+def test_joined_recordings_go_on_in_step_with_their_sound(tmp_path: Path, run: Run) -> None:
+    """Both clocks begin anew in the middle, as after `cat a.ts b.ts`."""
+    step = 3600
+    first = write_clip(
+        tmp_path / "a.ts",
+        pts=[90_000 * 9 + index * step for index in range(30)],
+        time_base=Fraction(1, 90_000),
+        audio=True,
+        audio_start=Fraction(9),
+        options={"bf": "0"},
+    )
+    joined, output = tmp_path / "joined.ts", tmp_path / "out.mkv"
+    second = write_clip(
+        tmp_path / "b.ts",
+        pts=[index * step for index in range(30)],
+        time_base=Fraction(1, 90_000),
+        audio=True,
+        options={"bf": "0"},
+    )
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    code, said = run(joined, output)
+    assert code == 0, said
+    assert "1 leap back of the clock: what follows is set behind it" in said
+    picture, sound = times(output), times(output, "audio")
+    assert len(picture) == 60
+    steps = np.diff([float(time) for time in picture])
+    assert np.allclose(steps, 0.04, atol=0.002)
+    # Of the second half, the sound is where it was before, seen from the picture.
+    apart = times(second, "audio")[0] - times(second)[0]
+    middle = min(time for time in sound if time > picture[29] - Fraction(1, 5) + apart)
+    assert abs((middle - picture[30]) - apart) < Fraction(1, 20)
+
+
+def test_a_size_that_changes_in_the_middle_is_fitted_and_told(tmp_path: Path, run: Run) -> None:
+    base = Fraction(1, 90_000)
+    first = write_clip(tmp_path / "a.ts", pts=[9000 + 3600 * i for i in range(8)], time_base=base)
+    second = write_clip(
+        tmp_path / "b.ts", pts=[90_000 + 3600 * i for i in range(8)], time_base=base, size=(96, 48)
+    )
+    joined, output = tmp_path / "joined.ts", tmp_path / "out.mkv"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    code, said = run(joined, output)
+    assert code == 0, said
+    with av.open(str(output)) as container:
+        sizes = [(picture.width, picture.height) for picture in container.decode(video=0)]
+    assert len(sizes) >= 15
+    assert set(sizes) == {(64, 48)}
+    assert any("of another size than the first, fitted into it" in line for line in said)
+
+
+def test_a_layout_that_changes_in_the_middle_is_converted(tmp_path: Path, run: Run) -> None:
+    base = Fraction(1, 90_000)
+    clips = [
+        write_clip(
+            tmp_path / f"{layout}.ts",
+            pts=[start + 3600 * i for i in range(8)],
+            time_base=base,
+            pix_fmt=layout,
+        )
+        for layout, start in (("yuv420p", 9000), ("yuv422p10le", 90_000))
+    ]
+    joined, output = tmp_path / "joined.ts", tmp_path / "out.mkv"
+    joined.write_bytes(b"".join(clip.read_bytes() for clip in clips))
+    code, said = run(joined, output)
+    assert code == 0, said
+    with av.open(str(output)) as container:
+        layouts = [picture.format.name for picture in container.decode(video=0)]
+    assert len(layouts) >= 15
+    assert set(layouts) == {"yuv420p"}
+
+
+def test_a_track_without_a_packet_is_no_obstacle(tmp_path: Path, run: Run) -> None:
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, width=64, height=48)
+        sound = output.add_stream("aac", rate=48_000)
+        sound.layout = "mono"
+        for index in range(5):
+            picture = av.VideoFrame(64, 48, "yuv420p")
+            picture.pts = index
+            output.mux(stream.encode(picture))
+        output.mux(stream.encode(None))
+    for kind in ("mkv", "mp4"):
+        code, said = run(path, tmp_path / f"out.{kind}")
+        assert code == 0, said
+        assert len(times(tmp_path / f"out.{kind}")) == 5
+
+
+def test_a_header_that_lies_about_its_duration_is_no_damage(make_clip: ClipMaker, run: Run) -> None:
+    clip = make_clip("in.mkv", pts=range(50))
+    content = bytearray(clip.read_bytes())
+    place = content.index(b"\x44\x89\x88") + 3  # Matroska's Duration, a double in milliseconds
+    assert struct.unpack_from(">d", content, place)[0] == 2000
+    struct.pack_into(">d", content, place, 18_000)
+    clip.write_bytes(content)
+    code, said = run(clip, clip.with_name("out.mkv"))
+    assert code == 0, said
+    assert "ends 16.0 s before the file should" in said[-1]
+    assert len(times(clip.with_name("out.mkv"))) == 50
+
+
+def test_the_last_frames_that_were_cut_off_are_missed(make_clip: ClipMaker, run: Run) -> None:
+    """Less than a second of it, behind an index that still counts them."""
+    clip = make_clip("in.mov", codec="prores_ks", pix_fmt="yuv422p10le", pts=range(20))
+    whole = clip.read_bytes()
+    place = whole.index(b"mdat") - 4
+    size = int.from_bytes(whole[place : place + 4], "big")
+    moov = whole[place + size :]
+    # The index first, as for the web; its offsets of chunks move by its own length.
+    chunk = moov.index(b"stco") + 12
+    (offset,) = struct.unpack_from(">I", moov, chunk)
+    moved = bytearray(moov)
+    struct.pack_into(">I", moved, chunk, offset + len(moov))
+    clip.write_bytes((whole[:place] + bytes(moved) + whole[place:])[: -size // 4])
+    with FileSource(clip) as source:
+        frames = len(list(source))
+        assert 10 < frames < 20
+        assert source.damage.total >= 20 - frames - 1
+    code, said = run(clip, clip.with_name("out.mov"))
+    assert code == 1
+    assert "is damaged (" in said[-1]
+
+
+def test_a_bare_stream_without_times_gets_some(tmp_path: Path, run: Run) -> None:
+    write_clip(tmp_path / "in.h264", pts=range(12))
+    code, said = run(tmp_path / "in.h264", tmp_path / "out.mp4")
+    assert code == 0, said
+    steps = np.diff([float(time) for time in times(tmp_path / "out.mp4")])
+    assert len(steps) == 11
+    assert (steps > 0).all()
