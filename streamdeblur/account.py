@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdeblur.correction import blended
 from streamdeblur.frames import Frame, Image
@@ -63,6 +64,8 @@ class Account:
     strength: float = 1.0
     """How much of the network's change is applied."""
     seconds_a_tick: float = 1.0
+    turns: int = 0
+    """Quarter turns, counter-clockwise, by which viewers show the frames."""
     is_image: bool = False
     facts: dict[str, str] = field(default_factory=dict)
     """What was done, by name."""
@@ -118,7 +121,9 @@ class Account:
             self.points = [*(_joined(*pair) for pair in pairs), *odd]
             self._every *= 2
 
-    def _consider(self, image: Image, sharp: Image, time: float, changes: np.ndarray) -> None:
+    def _consider(
+        self, image: Image, sharp: Image, time: float, changes: NDArray[np.float32]
+    ) -> None:
         """Keep a frame if it changed more than one of those that are kept."""
         change = float(changes.max())
         apart = _APART * (time - self.points[0].time)
@@ -132,7 +137,7 @@ class Account:
             rivals = kept[-1:]
         if not any(_CLEARLY * each.change >= change for each in rivals):
             self.moments = [each for each in kept if each not in rivals]
-            self.moments.append(_moment(image, sharp, time, changes))
+            self.moments.append(_moment(image, sharp, time, changes, self.turns))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,9 @@ def _joined(one: Point, other: Point) -> Point:
     return Point(frames, one.time, before, after)
 
 
-def _moment(image: Image, sharp: Image, time: float, changes: np.ndarray) -> Moment:
+def _moment(
+    image: Image, sharp: Image, time: float, changes: NDArray[np.float32], turns: int
+) -> Moment:
     most = np.unravel_index(int(changes.argmax()), changes.shape)
     window = []
     for place, blocks, size, shown in zip(
@@ -164,6 +171,8 @@ def _moment(image: Image, sharp: Image, time: float, changes: np.ndarray) -> Mom
         begin = min(max(middle - shown // 2, 0), max(size - shown, 0))
         window.append(slice(begin, begin + shown))
     before, after = image[window[0], window[1]], sharp[window[0], window[1]]
+    is_part = before.shape != image.shape
+    before, after = np.rot90(before, turns), np.rot90(after, turns)
     height, width, _ = before.shape
     return Moment(
         time=time,
@@ -171,5 +180,5 @@ def _moment(image: Image, sharp: Image, time: float, changes: np.ndarray) -> Mom
         before=picture_as_jpeg(before),
         after=picture_as_jpeg(after),
         size=(width, height),
-        is_part=before.shape != image.shape,
+        is_part=is_part,
     )

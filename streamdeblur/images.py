@@ -70,6 +70,11 @@ class StillImage:
         return f"{width}x{height}, {kinds[bands]} of {self.depth} bits, {_suffix_of(self)[1:]}"
 
     @property
+    def turns(self) -> int:
+        """Quarter turns, counter-clockwise, by which viewers show it (EXIF 2.32, 4.6.4)."""
+        return {3: 2, 6: -1, 8: 1}.get(_field(self, "orientation", 1), 0)
+
+    @property
     def depth(self) -> int:
         """Bits of a sample: 8 or 16."""
         return 8 * self.samples.itemsize

@@ -92,6 +92,7 @@ def deblur_file(
     notices = (*source.notices, *_notices(source, options), *sink.notices)
     if account:
         account.seconds_a_tick = float(source.info.time_base)
+        account.turns = source.info.rotation // 90
         account.notices += notices
         sharpener = account.watching(sharpener)
     with _kept(source, sink, network, options, say), sink:
@@ -118,6 +119,9 @@ def deblur_file(
             "encoder": sink.encoder,
             "work": _summary(progress),
         }
+        if sink.frames_kept:
+            kept = f"{sink.frames_kept} frames are of an earlier run, and are not in this account"
+            account.facts["resumed"] = kept
         if skipping:
             account.facts["skipped"] = skipping.summary
         if source.decode_errors:

@@ -120,6 +120,7 @@ def deblur_images(
         output.write(image, samples)
         if report:
             account = report.account(image.path, output.path, is_image=True)
+            account.turns = image.turns
             account.add(image.view, sharp, 0.0)
             account.notices += notices
             account.facts |= {"input": image.described, "network": load().running}

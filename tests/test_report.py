@@ -95,6 +95,19 @@ def test_large_pictures_are_shown_in_part_where_they_changed_most() -> None:
     assert np.abs(after.astype(int) - before).max() > 90
 
 
+def test_frames_are_shown_upright() -> None:
+    from pyvips import Image as Reader
+
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:20, :40] = 200  # at the top left
+    told = account()
+    told.turns = -1  # which viewers turn to the right
+    told.add(image, image, 0.0)
+    (moment,) = told.moments
+    assert moment.size == (40, 80)
+    assert Reader.new_from_buffer(moment.after, "").numpy()[10, 30, 0] > 190
+
+
 def test_the_strength_that_is_written_is_the_one_that_is_shown() -> None:
     told = Account(Path("a.mp4"), Path("b.mp4"), strength=0.5)
     image = np.full((32, 48, 3), 100, np.uint8)
