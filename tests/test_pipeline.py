@@ -84,6 +84,14 @@ class Collector:
         self.frames.append(frame)
 
 
+class PreparingCollector(Collector):
+    """One that does a part of its work ahead."""
+
+    def prepare(self, item: Frame) -> Frame:
+        item.finished = item.picture
+        return item
+
+
 @pytest.fixture(autouse=True)
 def _no_thread_outlives_its_test() -> Iterator[None]:
     yield
@@ -145,10 +153,25 @@ def test_an_error_of_the_source_surfaces_after_the_frames_before_it() -> None:
     assert [item.pts for item in sink.frames] == list(range(5))
 
 
-def test_an_error_of_the_sink_stops_the_other_stages() -> None:
+@pytest.mark.parametrize("helpers", [1, 3])
+def test_an_error_of_the_sink_stops_the_other_stages(helpers: int) -> None:
     source = Clip(10**9)
     with pytest.raises(VideoError, match="the disk is full"):
-        run(source, Inverter(), Collector(full_at=3))
+        run(source, Inverter(), PreparingCollector(full_at=3), helpers=helpers)
+    assert source.closed
+
+
+def test_an_error_while_preparing_surfaces_after_the_frames_before_it() -> None:
+    class Refusing(PreparingCollector):
+        def prepare(self, item: Frame) -> Frame:
+            if item.pts == 4:
+                raise VideoError("the frame has another size")
+            return super().prepare(item)
+
+    source, sink = Clip(10**9), Refusing()
+    with pytest.raises(VideoError, match="another size"):
+        run(source, Inverter(), sink, helpers=3)
+    assert [item.pts for item in sink.frames] == [0, 1, 2, 3]
     assert source.closed
 
 
@@ -189,14 +212,13 @@ def test_run_stops_when_asked() -> None:
 def test_what_needs_no_order_is_done_for_several_frames_at_a_time() -> None:
     meeting = threading.Barrier(3, timeout=5)
 
-    class PreparingCollector(Collector):
+    class Meeting(PreparingCollector):
         def prepare(self, item: Frame) -> Frame:
             if item.pts < 3:
                 meeting.wait()
-            item.finished = item.picture
-            return item
+            return super().prepare(item)
 
-    sink = PreparingCollector()
+    sink = Meeting()
     progress = run(Clip(20), Inverter(), sink, helpers=3)
     assert [item.pts for item in sink.frames] == list(range(20))
     assert all(item.finished is item.picture for item in sink.frames)
@@ -207,10 +229,6 @@ def test_what_needs_no_order_is_done_for_several_frames_at_a_time() -> None:
 def test_helpers_are_for_many_cores_and_pictures_that_fit(
     monkeypatch: pytest.MonkeyPatch, cores: int, width: int, helps: int
 ) -> None:
-    class PreparingCollector(Collector):
-        def prepare(self, item: Frame) -> Frame:
-            return item
-
     monkeypatch.setattr(pipeline, "usable_cores", lambda: cores)
     clip = Clip(3)
     monkeypatch.setattr(clip, "info", replace(clip.info, width=width, height=width))
