@@ -27,6 +27,7 @@ from streamdeblur.tiling import RunFailed, Tile, Tiling, need_of
 
 # Sides, in pixels, that a network made elsewhere may want its pictures to be multiples of.
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+_MOST_PIXELS_OF_TWO = 4096 * 2304  # frames that are done at the same time
 _LEAST_SIDE = 64  # of the pictures that find it out: on fewer, padding inside may fail by itself
 
 
@@ -173,8 +174,11 @@ class Deblurrer:
         if first is None:
             return
         # At every layer a processor's cores wait for the last of them, longest where decoders and
-        # encoders need them too: a second frame fills the gaps. Live frames do not wait for it.
-        together = 2 if self.provider in (CPU, OPENVINO) and first.captured is None else 1
+        # encoders need them too: a second frame fills the gaps. Live frames do not wait for it, and
+        # of the largest there is no memory for two.
+        is_large = first.picture.width * first.picture.height > _MOST_PIXELS_OF_TWO
+        is_alone = first.captured is not None or is_large
+        together = 2 if self.provider in (CPU, OPENVINO) and not is_alone else 1
         if self.provider == OPENVINO and together != self._setting.together:
             # It shares its threads out beforehand: two pictures at a time took half the time.
             self._setting = replace(self._setting, together=together)

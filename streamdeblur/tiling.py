@@ -33,7 +33,7 @@ _BYTES_AROUND = 64  # a pixel
 # decoding and encoding.
 _SHARE = 0.25
 _MOST_CUTS = 64  # of one side
-_MOST_WORK = 8  # times the picture's pixels, overlaps counted, before anything has failed
+_MOST_WORK = 8  # times the picture's pixels, overlaps counted
 _LEAST_PIXELS = 128 * 128  # in a tile; what fails on so few does not fail for want of memory
 # Networks that see the whole picture, or do not say: the seams are faded over.
 _REACH, _FADE = 64, 64
@@ -139,11 +139,11 @@ class Tiling:
             most = min(most, _SHARE * available_bytes() / self._need)
         cuts = itertools.product(self._cuts(height), self._cuts(width))
         grids = [Grid(rows, columns) for rows, columns in cuts]
-        fitting = [grid for grid in grids if grid.pixels <= most]
+        bearable = [grid for grid in grids if grid.work <= _MOST_WORK * height * width] or grids
+        fitting = [grid for grid in bearable if grid.pixels <= most]
         if fitting:
             return min(fitting, key=lambda grid: grid.work)
-        bearable = [grid for grid in grids if grid.work <= _MOST_WORK * height * width]
-        return min(bearable or grids, key=lambda grid: (grid.pixels, grid.work))
+        return min(bearable, key=lambda grid: (grid.pixels, grid.work))
 
     def _cuts(self, size: int) -> set[Cuts]:
         """Ways to cut a side that are worth considering."""
