@@ -44,14 +44,13 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads should not fo
 import av
 
 # All that a trial needs is imported here, once.
-import streamdeblur.deblurrer
-import streamdeblur.pipeline
-import streamdeblur.restream
-import streamdeblur.sinks
-import streamdeblur.sources  # noqa: F401
+import streamdeblur.job
+import streamdeblur.photos  # noqa: F401
 from bench import harness
 from bench.mutations import Clip, mutated
 from streamdeblur.cli import main as command
+from streamdeblur.inputs import is_image_file
+from streamdeblur.resume import work_folder
 from tests.conftest import write_clip
 from tests.tiny_onnx import invert
 
@@ -61,6 +60,11 @@ _DISK = 1 << 29
 _BUG = 70  # the exit code of a traceback
 _REASONS = 12  # for exit code 1 that are printed
 _JUDGED_BY_FFMPEG = 20  # each so manieth output
+# What PyAV prints if a decoder's thread meets damage in the very moment in which its log is turned
+# off (av.logging.set_level(None), 18.1): harmless, counted, and no finding.
+_LOG_RACE = re.compile(
+    r"^av\.logging: exception while handling .*\n(?:(?!streamdeblur: ).*\n)*", re.M
+)
 _CHAPTER = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {}}
 _QUIET = {"x265-params": "log-level=none"}
 _FULL = {"audio": True, "chapters": [_CHAPTER], "metadata": {"title": "Holiday"}}
@@ -69,7 +73,7 @@ CORPUS: dict[str, dict[str, Any]] = {
     "rotated.mp4": {**_FULL, "rotation": 90, "cover": True},
     "vfr.mp4": {"pts": [0, 3003, 6007, 12_012, 12_013, 30_000], "time_base": Fraction(1, 90_000)},
     "interlaced.mp4": {"options": {"flags": "+ildct+ilme"}, "field_order": 2},
-    "fragments.mov": {**_FULL, "options": {"g": "2"}},
+    "chapters.mov": _FULL,
     "aspect.m4v": {"pixel_aspect": Fraction(4, 3), "audio": True},
     "tracks.mkv": {**_FULL, "subtitles": True, "attachment": True},
     "h264.ts": {"audio": True},
@@ -98,6 +102,17 @@ CORPUS: dict[str, dict[str, Any]] = {
     "raw.y4m": {"codec": "wrapped_avframe", "pts": range(4)},
     "qtrle.mov": {"codec": "qtrle", "pix_fmt": "argb"},
     "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
+    "photo.png": {"codec": "png", "pix_fmt": "rgb24", "pts": [0]},
+    "photo.jpg": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "pts": [0]},
+    "photo.tif": {"codec": "tiff", "pix_fmt": "rgb48le", "pts": [0]},
+    "photo.webp": {"codec": "libwebp", "pix_fmt": "yuv420p", "pts": [0]},
+}
+# How clips are cut: by name, options of the muxer.
+_CUTS = {
+    "fast.mp4": {"movflags": "faststart"},
+    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
+    "cut.mkv": {},
+    "cut.ts": {},
 }
 _OPTIONS = (
     *[[]] * 24,
@@ -106,6 +121,7 @@ _OPTIONS = (
     ["--start", "0.1", "--duration", "0.1"],
     ["--compare"],
     ["--strength", "0.5"],
+    *[["--resume"]] * 2,
     *(["-o", f"out.{kind}"] for kind in ("mkv", "mp4", "mov", "webm", "avi", "ts")),
 )
 
@@ -237,7 +253,7 @@ class Fuzzer:
         number: int,
     ) -> str:
         """What is wrong with how a run ended; empty if nothing."""
-        lines = said.splitlines()
+        lines = _LOG_RACE.sub("", said).splitlines()
         if ended.hung:
             return f"hung for {_SECONDS} s"
         if ended.code < 0:
@@ -257,8 +273,13 @@ class Fuzzer:
         if hashlib.sha256(source.read_bytes()).digest() != hashlib.sha256(data).digest():
             return "the input was changed"
         there = {path.name for path in folder.iterdir()} - {"stdout", "stderr", source.name}
-        if there - {output.name}:
-            return f"left over: {there - {output.name}}"
+        kept = (
+            {work_folder(output).name}
+            if ended.code and "frames are kept in" in errors[0]
+            else set()
+        )
+        if there - {output.name} - kept:
+            return f"left over: {there - {output.name} - kept}"
         if output.name not in there:
             return "" if ended.code else "exit code 0 without an output"
         if ended.code and "damaged" not in errors[0]:
@@ -268,10 +289,10 @@ class Fuzzer:
 
 def _played(output: Path, said: str, number: int) -> str:
     """What is wrong with an output; empty if it has the frames that were announced."""
-    found = re.search(r": (\d+) frames in ", said)
-    if not found:
+    found = re.search(r": (\d+) frames? in ", said)
+    if not found and not is_image_file(output.name):
         return "no summary"
-    frames = int(found[1])
+    frames = int(found[1]) if found else 1
     if forked(lambda: _counted(output) != frames, output.parent).code:
         return f"the output has not the {frames} frames announced"
     if number % _JUDGED_BY_FFMPEG or not shutil.which("ffmpeg"):
@@ -303,24 +324,24 @@ def _default(name: str) -> str:
 def _make_clips(folder: Path, more: list[Path]) -> int:
     for name, options in CORPUS.items():
         write_clip(folder / name, **{"size": (48, 32), "pts": range(8), **options})
-    for number, path in enumerate(more):
-        for kind in ("mp4", "mkv", "ts"):
-            _cut(path, folder / f"real{number}.{kind}")
+    for number, path in enumerate([folder / "rotated.mp4", *more]):
+        for name, options in _CUTS.items():
+            _cut(path, folder / f"real{number}{name}", options)
     return 0
 
 
-def _cut(path: Path, output: Path, frames: int = 6) -> None:
+def _cut(path: Path, output: Path, options: dict[str, str], frames: int = 6) -> None:
     """Copy the first packets of a clip, the picture's and what lies between them."""
-    with av.open(str(path)) as source, av.open(str(output), "w") as target:
-        streams = [stream for stream in source.streams if stream.type in ("video", "audio")]
-        copies = {stream.index: target.add_stream_from_template(stream) for stream in streams}
+    with av.open(str(path)) as source, av.open(str(output), "w", container_options=options) as new:
+        streams = [source.streams.video[0], *source.streams.audio]
+        copies = {stream.index: new.add_stream_from_template(stream) for stream in streams}
         for packet in source.demux(streams):
             frames -= packet.stream.type == "video"
             if frames < 0:
                 return
             if packet.dts is not None:
                 packet.stream = copies[packet.stream_index]
-                target.mux(packet)
+                new.mux(packet)
 
 
 def main() -> int:
@@ -376,7 +397,8 @@ def _report(fuzzer: Fuzzer, numbers: range, args: argparse.Namespace) -> int:
     cpu, memory = ([getattr(o, what) for o in outcomes] for what in ("cpu", "memory"))
     print(f"processor time {mean(cpu):.3f} s in the mean, {max(cpu):.1f} s at most")
     print(f"memory {max(memory):.0f} MB at most")
-    print(f"findings: {len(findings)}")
+    races = sum(bool(_LOG_RACE.search(outcome.said)) for outcome in outcomes)
+    print(f"findings: {len(findings)}, and {races} lines of PyAV's log")
     for words, count in Counter(outcome.complaint for outcome in findings).most_common():
         print(f"{count:6} {words}")
     return bool(findings)
