@@ -123,7 +123,7 @@ ROWS = (
         f"-c:v libvpx-vp9 -cpu-used 8 -pix_fmt yuv420p10le {_TAGS_2020} arib-std-b67", "libopus"),
     Row("WebM, VP9, transparency", "webm",
         "-c:v libvpx-vp9 -cpu-used 8 -vf format=yuva420p,geq=lum='p(X,Y)':a=128"),
-    Row("WebM, VP8", "webm", "-c:v libvpx", "libvorbis"),
+    Row("WebM, VP8", "webm", "-c:v libvpx -colorspace bt470bg", "libvorbis"),
     Row("MOV, ProRes 422 HQ", "mov",
         f"-c:v prores_ks -profile:v 3 -pix_fmt yuv422p10le {_TAGS_709}", "pcm_s16le", facts=True),
     Row("MOV, ProRes 4444, transparency", "mov",

@@ -161,8 +161,9 @@ def video_info(
         duration=_duration(container, stream, start, duration),
         colorspace=first.colorspace,
         color_range=first.color_range,
-        color_primaries=first.color_primaries,
-        color_trc=first.color_trc,
+        # Not every decoder puts into its pictures what the container says of them.
+        color_primaries=_either(first.color_primaries, stream.codec_context.color_primaries),
+        color_trc=_either(first.color_trc, stream.codec_context.color_trc),
         chroma_location=chroma_location,
         sample_aspect_ratio=stream.sample_aspect_ratio or None,
         display_matrix=_display_matrix(side_data.get(SideData.DISPLAYMATRIX)),
@@ -173,6 +174,14 @@ def video_info(
         content_light=_content_light(side_data.get(SideData.CONTENT_LIGHT_LEVEL)),
         unkept=tuple(words for kind, words in _UNKEPT.items() if kind in side_data),
     )
+
+
+def _either(pictures: int, containers: int) -> int:
+    """The picture's code point of H.273, or the container's if the picture has none."""
+    return containers if pictures == _UNSPECIFIED else pictures
+
+
+_UNSPECIFIED = 2  # in H.273
 
 
 def chroma_location(container: InputContainer, stream: VideoStream) -> str | None:

@@ -75,6 +75,22 @@ def test_info_tells_what_a_sink_needs(make_clip: ClipMaker) -> None:
     assert info.display_matrix[:2] == (0, -65536)
 
 
+def test_tags_that_only_the_container_has_are_seen(make_clip: ClipMaker) -> None:
+    options = {"deadline": "realtime", "cpu-used": "8"}
+    path = make_clip(
+        "clip.webm", codec="libvpx-vp9", options=options, colorspace=9, color_primaries=9,
+        color_trc=16,
+    )  # fmt: skip
+    with FileSource(path) as source:
+        first = source.info
+        source._first.color_primaries = source._first.color_trc = 2  # type: ignore[union-attr]
+        info = headers.video_info(
+            source._container, source._stream, source._first, None, None, chroma_location=None
+        )
+    assert (first.color_primaries, first.color_trc) == (9, 16)
+    assert (info.color_primaries, info.color_trc) == (9, 16)
+
+
 def test_full_range_is_seen_in_either_spelling(make_clip: ClipMaker) -> None:
     path = make_clip("full.mp4", pix_fmt="yuvj420p", color_range=2)
     assert all(is_full_range(frame.picture) for frame in read(FileSource(path)))

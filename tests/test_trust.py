@@ -108,6 +108,21 @@ def test_a_list_of_files_opens_none_of_them(
     assert web.asked == []
 
 
+@pytest.mark.parametrize("text", [HLS, CONCAT])
+def test_standard_input_opens_nothing_either(text: str, tmp_path: Path, web: Web) -> None:
+    write_clip(tmp_path / "web" / "a.ts")
+    model = tmp_path / "identity.onnx"
+    model.write_bytes(identity())
+    command = [sys.executable, "-m", "streamdeblur", "-", "-o", "out.mkv", "-m", str(model)]
+    done = subprocess.run(
+        command, cwd=tmp_path, input=text.format(f"{web.url}/a.ts").encode(), capture_output=True
+    )
+    assert done.returncode == 1
+    assert b"can't open standard input" in done.stderr
+    assert web.asked == []
+    assert not (tmp_path / "out.mkv").exists()
+
+
 def test_a_session_description_opens_no_port(tmp_path: Path, capfd: Capture) -> None:
     (tmp_path / "session.sdp").write_text(SDP.format(5004))
     assert "it is a list of other files or addresses" in refused(tmp_path / "session.sdp", capfd)
