@@ -164,6 +164,6 @@ class Batch:
 def _reason(problem: Exception) -> str:
     if isinstance(problem, MemoryError):
         return "there is not enough memory for it"
-    if isinstance(problem, OSError):
+    if isinstance(problem, OSError) and problem.filename is not None:
         return f"{problem.filename}: {problem.strerror}"
     return " ".join(str(problem).split())

@@ -8,6 +8,7 @@ changed nothing.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -108,7 +109,7 @@ def read_image(path: Path) -> StillImage:
         decoded = pyvips.Image.new_from_buffer(data, "", fail_on="truncated")
         if not str(decoded.get("vips-loader")).startswith(_LOADERS):
             raise VideoError(f"{path} is no JPEG, PNG, WebP, TIFF or AVIF image")
-        _refuse(path, decoded)
+        _refuse(path, data, decoded)
         samples = decoded.numpy().reshape(decoded.height, decoded.width, decoded.bands)
     except pyvips.Error as error:
         raise VideoError(
@@ -117,7 +118,9 @@ def read_image(path: Path) -> StillImage:
     return StillImage(path, data, decoded, samples)
 
 
-def _refuse(path: Path, decoded: pyvips.Image) -> None:
+def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
+    if metadata.is_animated_png(data):
+        raise VideoError(f"{path} is animated, and only its first frame would be kept")
     if decoded.width * decoded.height > MAX_PIXELS:
         size = f"{decoded.width}x{decoded.height}"
         raise VideoError(f"{path} has {size} pixels: pictures larger than 16K can't be deblurred")
@@ -186,7 +189,10 @@ class ImageOutput:
             data = self._encoded(image, samples)
         part = part_name(self.path)
         try:
-            part.write_bytes(data)
+            with part.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # a power cut must not leave the name without its content
             part.replace(self.path)
         except OSError as error:
             raise VideoError(f"can't write {self.path}: {error.strerror}") from error

@@ -76,7 +76,7 @@ def tasks_of(names: Iterable[str], folder: Path | None, recursive: bool) -> list
     tasks: dict[str, Task] = {}
     for name in names:
         for task in _tasks_of(name, folder, recursive):
-            tasks.setdefault(_key(task.path), task)
+            tasks.setdefault(os.path.normcase(os.path.realpath(task.path)), task)
     if not tasks:
         places = ", ".join(names)
         more = "" if recursive else "; --recursive looks into subfolders"

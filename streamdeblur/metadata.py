@@ -42,6 +42,11 @@ def further_pictures(data: bytes) -> bool:
     return is_jpeg and any(_is_index(segment) for _, segment in _segments(data))
 
 
+def is_animated_png(data: bytes) -> bool:
+    """Whether a file is a PNG image with further frames."""
+    return data[:8] == _PNG_HEAD and any(kind == b"acTL" for kind, _ in _chunks(data))
+
+
 def is_lossless_webp(data: bytes) -> bool:
     """Whether a file is a WebP image whose samples are coded without loss."""
     start = 12 if data[:4] == b"RIFF" and data[8:12] == b"WEBP" else len(data)

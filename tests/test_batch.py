@@ -114,6 +114,9 @@ def test_no_two_results_have_one_name_and_none_that_of_an_input(place: Path) -> 
     assert "its result would have the name of x/a.png's" in tasks["y/a.png"]
     assert len(tasks) == 2
     assert "name of x/a.png's" in planned("x/a.png", "y/A.PNG", folder="out")["y/A.PNG"]
+    if not Path("B.PNG").exists():  # where names that differ in case alone are different files
+        touch("B.PNG")
+        assert "the name of b.png's" in planned("b.png", "B.PNG")["B.PNG"]
     tasks = planned("b.png", "b.deblurred.png")
     assert "would replace the input b.deblurred.png" in tasks["b.png"]
     assert tasks["b.deblurred.png"] == "b.deblurred.deblurred.png"

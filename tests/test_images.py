@@ -261,6 +261,11 @@ UNFIT: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: pyvips.Image.black(8, 16).write_to_buffer(".tif", page_height=8),
         "2 pages",
     ),
+    "frames": (
+        "in.png",
+        lambda: (whole := encoded(noise(3), ".png"))[:33] + chunk(b"acTL", b"\0" * 8) + whole[33:],
+        "animated",
+    ),
     "text": ("in.png", lambda: b"This is no image.\n" * 50, "is it a whole image"),
     "half a file": ("in.png", lambda: encoded(noise(3), ".png")[:3000], "is it a whole image"),
     "half a JPEG": ("in.jpg", lambda: encoded(noise(3), ".jpg")[:1500], "is it a whole image"),
