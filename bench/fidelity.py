@@ -179,10 +179,11 @@ class Seen:
         self.frames: list[dict[str, Any]] = frames
         self.picture = next(s for s in self.report["streams"] if s["codec_type"] == "video")
 
-    def times(self) -> list[Fraction]:
-        """When each frame is shown, in seconds, exactly."""
+    def times(self) -> list[Fraction | None]:
+        """When each frame is shown, in seconds, exactly; None where the file does not say."""
         base = Fraction(self.picture["time_base"])
-        return [int(frame["best_effort_timestamp"]) * base for frame in self.frames]
+        ticks = [frame.get("best_effort_timestamp") for frame in self.frames]
+        return [None if tick is None else int(tick) * base for tick in ticks]
 
     def colours(self) -> dict[str, Any]:
         """Layout and colour tags."""

@@ -154,7 +154,7 @@ def video_info(
         width=first.width,
         height=first.height,
         time_base=first.time_base or tick_length(stream),
-        rate=stream.average_rate or stream.guessed_rate or _USUAL_RATE,
+        rate=frame_rate(stream),
         codec=stream.codec_context.codec.canonical_name,
         pix_fmt=first.format.name,
         frame_count=(stream.frames or None) if whole else None,
@@ -221,6 +221,11 @@ _UNKEPT = {
 def ticks_of(picture: av.VideoFrame) -> int | None:
     """A decoded picture's timestamp, or in files without any, that of its packet."""
     return picture.pts if picture.pts is not None else picture.dts
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Frames a second on average; a usual number if the file does not say."""
+    return stream.average_rate or stream.guessed_rate or _USUAL_RATE
 
 
 def tick_length(stream: VideoStream) -> Fraction:

@@ -33,6 +33,7 @@ from streamdeblur.headers import (
     STANDARD_INPUT,
     chroma_location,
     decoder_of,
+    frame_rate,
     is_pipe,
     open_container,
     picture_stream,
@@ -324,9 +325,8 @@ class FileSource(ClosedInTheEnd):
         else:
             counted = self._stream.frames
         lacking = self._promised() - reached
-        rate = self._stream.average_rate or self.info.rate
         # Edit lists leave frames out on purpose, but then the header knows of an earlier end.
-        if lacking * rate > Fraction(1, 2):
+        if lacking * frame_rate(self._stream) > Fraction(1, 2):
             self.damage.missing = max(0, counted - self._packets_read)
         # A header may lie about its duration; what it counts, it has an index of.
         is_whole = 0 < counted <= self._packets_read

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,17 @@ def test_a_track_that_appears_late_is_no_error(
         for frame in source:
             sink.write(frame)
     assert (source.frames_read, source.decode_errors) == (12, 0)
+
+
+def test_a_file_of_no_known_rate_in_which_nothing_can_be_decoded(make_clip: ClipMaker) -> None:
+    path = make_clip("clip.ts", codec="mpeg2video", pts=range(3))
+    data = path.read_bytes()
+    packets = [data[begin : begin + 188] for begin in range(0, len(data), 188)]
+    for first in range(0, len(packets), 7):
+        emptied = [packet[:8] + bytes(180) for packet in packets[first + 3 :]]
+        path.write_bytes(b"".join([*packets[: first + 3], *emptied]))
+        with suppress(VideoError):
+            FileSource(path).close()
 
 
 def test_a_file_cut_short_counts_as_an_error(make_clip: ClipMaker) -> None:
