@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import harness
+from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity
 
 ROOT = Path(__file__).parent.parent
@@ -126,3 +127,12 @@ def test_tables_show_what_is_missing_as_a_dash(capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
     assert "1.2" in printed
     assert "-" in printed.splitlines()[-2]
+
+
+def test_skipping_prints_what_it_saves_and_costs(tmp_path: Path, make_clip: ClipMaker) -> None:
+    model = tmp_path / "identity.onnx"
+    model.write_bytes(identity())
+    clip = make_clip("clip.mkv", codec="ffv1", pts=range(30))
+    printed = _run("bench.skipping", str(clip), "--model", str(model))
+    assert "spared %" in printed
+    assert "inf" in printed  # an identity network: nothing is apart
