@@ -1,9 +1,9 @@
 """What `--skip-sharp` saves, and what it costs against asking the network about every frame.
 
 For each clip: the share of frames that the network was spared, the time that this took against the
-time without, in turns, and how far the results are apart. With --truth, a folder of sharp frames beside a folder of blurred
-ones (both as images), also how near both ways come to it: for the blurred frames, and for ten sharp
-frames in turn with ten blurred ones.
+time without, in turns, and how far the results are apart. With --truth, a folder of sharp frames
+beside a folder of blurred ones (both as images), also how near both ways come to it: for the
+blurred frames, and for ten sharp frames in turn with ten blurred ones.
 
     python -m bench.skipping clip.mp4 --frames 120 --truth val-video/sharp --blurred val-video/blur
 """
