@@ -27,6 +27,7 @@ from streamdeblur.sinks import part_name, refuse_paths
 
 # Libvips tells of damage in images by warnings, which Python would print.
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
+pyvips.block_untrusted_set(True)  # readers that libvips' makers would not give strangers' files to
 pyvips.cache_set_max(0)  # nothing is asked for twice, and open files could not be replaced
 
 _LOADERS = ("jpeg", "png", "webp", "tiff", "heif")
@@ -119,6 +120,9 @@ def read_image(path: Path) -> StillImage:
 
 
 def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
+    if decoded.width * decoded.height > MAX_PIXELS:
+        size = f"{decoded.width}x{decoded.height}"
+        raise VideoError(f"{path} is {size} pixels large, more than {MAX_PIXELS} in all: cut it")
     if metadata.is_animated_png(data):
         raise VideoError(f"{path} is animated, and only its first frame would be kept")
     if decoded.width * decoded.height > MAX_PIXELS:

@@ -266,6 +266,11 @@ UNFIT: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: (whole := encoded(noise(3), ".png"))[:33] + chunk(b"acTL", b"\0" * 8) + whole[33:],
         "animated",
     ),
+    "a bomb": (
+        "in.png",
+        lambda: bytes(pyvips.Image.black(20_000, 20_000).write_to_buffer(".png")),
+        "more than 134217728",
+    ),
     "text": ("in.png", lambda: b"This is no image.\n" * 50, "is it a whole image"),
     "half a file": ("in.png", lambda: encoded(noise(3), ".png")[:3000], "is it a whole image"),
     "half a JPEG": ("in.jpg", lambda: encoded(noise(3), ".jpg")[:1500], "is it a whole image"),
