@@ -50,7 +50,7 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"{self.lower:+.3f} dB where fp32 has {self.fp32:+.3f}, on {self.pictures} pairs of "
-            f"{self.pairs}: {self.share:.1%} of the gain given up, {LIMIT:.0%} allowed"
+            f"{self.pairs}: {self.share:z.1%} of the gain given up, {LIMIT:.0%} allowed"
         )
 
 
