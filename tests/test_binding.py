@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from streamdeblur import binding, devices
 from streamdeblur.binding import BoundSession
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.frames import Frame
 from tests.tiny_onnx import OURS, foreign, identity, invert, overflowing
 
 Open = Callable[[bytes], ort.InferenceSession]
@@ -184,3 +186,20 @@ def test_openvino_answers_each_picture(tmp_path: Path, precision: str) -> None:
     for seed in range(4):
         image = noise(9, 12, 3, seed=seed)
         assert np.array_equal(deblurrer(image), image)
+
+
+@pytest.mark.skipif(
+    "openvino" not in [device.name for device in devices.present()],
+    reason="needs onnxruntime-ep-openvino",
+)
+def test_openvino_takes_two_frames_of_a_file_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(invert())
+    deblurrer = Deblurrer.load(path, device="openvino", precision="fp32")
+    picture = av.VideoFrame(12, 9, "rgb24")
+    for captured, together in ((None, 2), (0.0, 1)):
+        images = noise(6, 9, 12, 3)
+        frames = [Frame(picture, each, n, captured=captured) for n, each in enumerate(images)]
+        for frame in deblurrer.stream(iter(frames)):
+            assert np.array_equal(frame.sharp, 255 - frame.image)
+        assert deblurrer._setting.together == together

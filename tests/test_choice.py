@@ -95,6 +95,7 @@ def test_auto_refuses_a_precision_that_nothing_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "present", lambda: [CPU])
+    monkeypatch.setattr(devices.ort, "get_available_providers", lambda: [CPU.provider])
     files = find(written(tmp_path, "fp32"))
     with pytest.raises(ModelError, match=r"cpu does not compute in bf16.*openvino does: pip"):
         settings_for(files, precision="bf16")
