@@ -35,6 +35,14 @@ VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
 
 
+_HOLDS = {
+    # Containers that take anything, and write what no player understands or fail at the header.
+    "mpegts": ("h264", "hevc", "mpeg2video"),
+    "ogg": ("theora", "vp8"),
+    "ogv": ("theora", "vp8"),
+}
+
+
 class PictureTrack:
     """Encodes corrected frames into one track of an output.
 
@@ -201,8 +209,8 @@ class PictureTrack:
 
     def _takes(self, encoder: str) -> bool:
         """Whether the container holds what an encoder makes."""
-        if self._kind == "mpegts":  # which takes anything, as data that no player understands
-            return av.Codec(encoder, "w").canonical_name in ("h264", "hevc", "mpeg2video")
+        if self._kind in _HOLDS:
+            return av.Codec(encoder, "w").canonical_name in _HOLDS[self._kind]
         trial = av.open(io.BytesIO(), "w", format=self._kind)
         try:
             trial.add_stream(encoder, rate=25)

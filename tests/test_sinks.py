@@ -315,6 +315,11 @@ def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) 
     assert sink.notices[0] == "the video becomes VP9 (it was h264)"
 
 
+def test_a_container_of_none_of_our_codecs_is_refused_first(clip: Path) -> None:
+    message = refused(clip.with_name("out.ogv"))
+    assert "ogv files can't hold video that this program encodes: use .mkv" in message
+
+
 def test_an_odd_size_becomes_full_chroma_in_h264(make_clip: ClipMaker) -> None:
     path = make_clip("odd.mkv", size=(65, 49), codec="ffv1")
     sink = deblur(path, path.with_name("out.mp4"), codec="h264")
