@@ -44,7 +44,7 @@ class Batch:
         self._tasks, self._options = tasks, options
         self._load, self._say, self._display = load, say, display
         self.done: list[Task] = []
-        self.skipped: list[Task] = []
+        self.skipped: set[Task] = set()
         """Those that an earlier run has done."""
         self.failed: dict[Task, str] = {}
         """And why."""
@@ -64,7 +64,7 @@ class Batch:
         ledger = None
         if self._options.resume:
             ledger = Ledger(settings_identity(network, self._options))
-            self.skipped = [task for task in open_tasks if ledger.has(task.path, task.output)]
+            self.skipped = {task for task in open_tasks if ledger.has(task.path, task.output)}
         open_tasks = [task for task in open_tasks if self._is_left(task)]
         try:
             for task, problem in self._results(open_tasks, network):

@@ -114,9 +114,12 @@ class Tiling:
         while True:
             with self._turnstile:
                 grid = self._grid(height, width)
+            is_whole = grid.pixels == height * width
             try:
-                if grid.pixels == height * width and count * grid.pixels <= self._most_pixels:
+                if is_whole and (count == 1 or count * grid.pixels <= self._most()):
                     return run(images)
+                if count == 1:
+                    return self._joined(images[0], grid, run)[np.newaxis]
                 return np.stack([self._joined(image, grid, run) for image in images])
             except (RunFailed, MemoryError) as error:
                 with self._turnstile:
@@ -134,9 +137,7 @@ class Tiling:
 
     def _chosen(self, height: int, width: int) -> Grid:
         """The cut with the least work whose tiles fit; if none does, the smallest within reason."""
-        most = self._most_pixels
-        if self._need is not None and self._tile == "auto":
-            most = min(most, _SHARE * available_bytes() / self._need)
+        most = self._most()
         cuts = itertools.product(self._cuts(height), self._cuts(width))
         grids = [Grid(rows, columns) for rows, columns in cuts]
         bearable = [grid for grid in grids if grid.work <= _MOST_WORK * height * width] or grids
@@ -144,6 +145,12 @@ class Tiling:
         if fitting:
             return min(fitting, key=lambda grid: grid.work)
         return min(bearable, key=lambda grid: (grid.pixels, grid.work))
+
+    def _most(self) -> float:
+        """Pixels that the network may be given at once."""
+        if self._need is None or self._tile != "auto":
+            return self._most_pixels
+        return min(self._most_pixels, _SHARE * available_bytes() / self._need)
 
     def _cuts(self, size: int) -> set[Cuts]:
         """Ways to cut a side that are worth considering."""

@@ -92,8 +92,10 @@ def test_the_tiles_are_as_large_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 5_000 < max(sizes) <= 10_000
     assert len(said) == 1
     assert "400x300 is done in" in said[0]
-    assert np.array_equal(limited(noise(60, 50, 3), run), noise(60, 50, 3))
-    assert max(sizes[-1:]) == 9_000  # what fits is not cut
+    assert np.array_equal(limited(noise(60, 60, 3), run), noise(60, 60, 3))
+    assert sizes[-1] == 3_600  # one by one, since the three are too much together
+    limited(noise(30, 50, 3), run)
+    assert sizes[-1] == 4_500  # what fits is neither cut nor taken apart
     assert len(said) == 1
 
 
