@@ -1,4 +1,4 @@
-"""The time of live frames: when each was taken, and when it is due."""
+"""The time of frames: in files nearly always their own; of live ones, when each came and is due."""
 
 from __future__ import annotations
 
@@ -7,11 +7,45 @@ from fractions import Fraction
 
 import av
 
-from streamdeblur.headers import MICROSECOND
+from streamdeblur.damage import Damage
+from streamdeblur.frames import VideoInfo
+from streamdeblur.headers import LEAP_BACK, MICROSECOND, ticks_of
 
 # Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
 _LEAP = Fraction(2)
 _STEP = 1000  # microseconds
+
+
+class FileClock:
+    """Timestamps that always increase, changed only where the file's own do not.
+
+    Args:
+        info: of the video.
+        damage: where what was put right is counted.
+        jumps: where it is noted by how many seconds the clock is set on after each leap back.
+    """
+
+    def __init__(self, info: VideoInfo, damage: Damage, jumps: list[Fraction]) -> None:
+        self._time_base, self._damage, self._jumps = info.time_base, damage, jumps
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
+        self._last: int | None = None
+        self._offset = 0
+
+    def tick(self, picture: av.VideoFrame) -> int:
+        """The timestamp of the next picture, in its time base."""
+        last, ticks = self._last, ticks_of(picture)
+        if last is None:
+            self._damage.mended_times += ticks is None
+            self._last = ticks or 0
+            return self._last
+        if ticks is not None and (last - ticks - self._offset) * self._time_base > LEAP_BACK:
+            self._offset = last + self._step - ticks
+            self._jumps.append(self._offset * self._time_base)
+            self._damage.jumps += 1
+        pts = last + self._step if ticks is None else ticks + self._offset
+        self._damage.mended_times += ticks is None or pts <= last
+        self._last = max(pts, last + 1)
+        return self._last
 
 
 class Clock:

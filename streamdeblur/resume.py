@@ -326,5 +326,7 @@ def _lock(file: BinaryIO, folder: Path) -> None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise VideoError(f"another run is at work in {folder}: wait for it, or end it") from None
+    except OSError:
+        return  # some file systems of a network have no locks

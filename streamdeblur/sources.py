@@ -19,16 +19,16 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.addresses import Transport, live_address
+from streamdeblur.clocks import FileClock
 from streamdeblur.correction import planar_copy
 from streamdeblur.damage import Damage, SliceChecksums
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
 from streamdeblur.ffmpeg import close_reader
 from streamdeblur.fields import Deinterlace, Deinterlacer
-from streamdeblur.frames import ClosedInTheEnd, Frame, VideoInfo
+from streamdeblur.frames import ClosedInTheEnd, Frame
 from streamdeblur.hardware import accelerator, choose_decoder
 from streamdeblur.headers import (
-    LEAP_BACK,
     PROGRESSIVE,
     STANDARD_INPUT,
     chroma_location,
@@ -244,7 +244,7 @@ class FileSource(ClosedInTheEnd):
         """Yield the frames. A file is read once: a second iteration continues the first."""
         if not self._keeps_others:
             self._others = None
-        clock = _Clock(self.info, self.damage, self.jumps)
+        clock = FileClock(self.info, self.damage, self.jumps)
         info = self.info
         while self._first is not None:
             picture, self._first = self._first, None
@@ -390,35 +390,3 @@ class FileSource(ClosedInTheEnd):
             f"no picture of {self.path} can be decoded: the file is damaged or empty, or its"
             " pictures are larger than 16K"
         )
-
-
-class _Clock:
-    """Timestamps that always increase, changed only where the file's own do not.
-
-    Args:
-        info: of the video.
-        damage: where what was put right is counted.
-        jumps: where it is noted by how many seconds the clock is set on after each leap back.
-    """
-
-    def __init__(self, info: VideoInfo, damage: Damage, jumps: list[Fraction]) -> None:
-        self._time_base, self._damage, self._jumps = info.time_base, damage, jumps
-        self._step = max(1, round(1 / (info.rate * info.time_base)))
-        self._last: int | None = None
-        self._offset = 0
-
-    def tick(self, picture: av.VideoFrame) -> int:
-        """The timestamp of the next picture, in its time base."""
-        last, ticks = self._last, ticks_of(picture)
-        if last is None:
-            self._damage.mended_times += ticks is None
-            self._last = ticks or 0
-            return self._last
-        if ticks is not None and (last - ticks - self._offset) * self._time_base > LEAP_BACK:
-            self._offset = last + self._step - ticks
-            self._jumps.append(self._offset * self._time_base)
-            self._damage.jumps += 1
-        pts = last + self._step if ticks is None else ticks + self._offset
-        self._damage.mended_times += ticks is None or pts <= last
-        self._last = max(pts, last + 1)
-        return self._last

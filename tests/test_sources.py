@@ -162,12 +162,12 @@ def test_damage_is_counted_and_stepped_over(make_clip: ClipMaker) -> None:
     path = make_clip("clip.mp4", options={"g": "4"})
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + 2000] = bytes(2000)
-    path.write_bytes(data)
+    data[middle : middle + 6000] = bytes(6000)  # whole packets: of spoilt frames alone, decoders
+    path.write_bytes(data)  # with several threads may tell too late
     source = FileSource(path)
     frames = read(source)
-    assert source.decode_errors >= 1
-    assert len(frames) >= 10
+    assert source.damage.packets >= 1
+    assert len(frames) >= 8
 
 
 def test_a_track_that_appears_late_is_no_error(
