@@ -125,9 +125,6 @@ def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
         raise VideoError(f"{path} is {size} pixels large, more than {MAX_PIXELS} in all: cut it")
     if metadata.is_animated_png(data):
         raise VideoError(f"{path} is animated, and only its first frame would be kept")
-    if decoded.width * decoded.height > MAX_PIXELS:
-        size = f"{decoded.width}x{decoded.height}"
-        raise VideoError(f"{path} has {size} pixels: pictures larger than 16K can't be deblurred")
     pages = decoded.get_n_pages()
     if pages > 1:
         raise VideoError(f"{path} has {pages} pages or frames, of which only one would be kept")
