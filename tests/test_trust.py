@@ -296,8 +296,11 @@ def test_a_model_reads_weights_in_its_own_folder_alone(tmp_path: Path) -> None:
     (tmp_path / "inside" / "weight.bin").write_bytes(b"\x0f")
     black = np.zeros((2, 2, 3), np.uint8)
     assert (loaded(path, external_weight("weight.bin"))(black) == 15).all()
-    (tmp_path / "inside" / "link").symlink_to(tmp_path / "secret")
-    for location in ("../secret", str(tmp_path / "secret"), "link"):
+    outside = ["../secret", str(tmp_path / "secret")]
+    if sys.platform != "win32":  # where links need a right of their own
+        (tmp_path / "inside" / "link").symlink_to(tmp_path / "secret")
+        outside.append("link")
+    for location in outside:
         with pytest.raises(ModelError, match="External data path validation failed") as caught:
             loaded(path, external_weight(location))
         assert "\n" not in str(caught.value)
