@@ -70,21 +70,7 @@ def deblur_file(
         return
     if options.resume and (source.is_pipe or is_pipe):
         raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
-    sink = FileSink(  # refuses what it can before the network is loaded, and writes nothing yet
-        output,
-        source.info,
-        copy_from=source,
-        codec=options.codec,
-        crf=options.crf,
-        preset=options.preset,
-        encoder_options=dict(options.encoder_option),
-        form=options.format or (_piped_format(source) if is_pipe else None),
-        descriptor=descriptor_for_video() if is_pipe else 1,
-        overwrite=options.overwrite,
-        repeatable=options.resume,
-        strength=options.strength,
-        compare=options.compare,
-    )
+    sink = _sink(source, output, options)
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
     sharpener: Network = skipping or network
@@ -113,22 +99,11 @@ def deblur_file(
         say(oddity)
     missing = _missing_seconds(source, progress)
     if account:
-        account.facts |= {
-            "input": _described(source),
-            "network": network.running,
-            "encoder": sink.encoder,
-            "work": _summary(progress),
-        }
-        if sink.frames_kept:
-            kept = f"{sink.frames_kept} frames are of an earlier run, and are not in this account"
-            account.facts["resumed"] = kept
-        if skipping:
-            account.facts["skipped"] = skipping.summary
-        if source.decode_errors:
-            account.damage += source.damage.losses
         account.notices += oddities
+        account.damage += source.damage.losses
         if missing:
             account.damage.append(f"the picture ends {missing:.1f} s before the file should")
+        account.facts |= _facts(source, sink, network, progress, skipping)
     if options.verbose:
         say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
     if source.decode_errors:
@@ -142,6 +117,48 @@ def deblur_file(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"
         )
+
+
+def _sink(source: FileSource, output: Path, options: argparse.Namespace) -> FileSink:
+    """What writes the output: refuses what it can, and writes nothing yet."""
+    is_pipe = str(output) == "-"
+    return FileSink(
+        output,
+        source.info,
+        copy_from=source,
+        codec=options.codec,
+        crf=options.crf,
+        preset=options.preset,
+        encoder_options=dict(options.encoder_option),
+        form=options.format or (_piped_format(source) if is_pipe else None),
+        descriptor=descriptor_for_video() if is_pipe else 1,
+        overwrite=options.overwrite,
+        repeatable=options.resume,
+        strength=options.strength,
+        compare=options.compare,
+    )
+
+
+def _facts(
+    source: FileSource,
+    sink: FileSink,
+    network: Deblurrer,
+    progress: Progress,
+    skipping: SkipSharp | None,
+) -> dict[str, str]:
+    """What a report says of the work."""
+    facts = {
+        "input": _described(source),
+        "network": network.running,
+        "encoder": sink.encoder,
+        "work": _summary(progress),
+    }
+    if sink.frames_kept:
+        kept = f"{sink.frames_kept} frames are of an earlier run, and are not in this account"
+        facts["resumed"] = kept
+    if skipping:
+        facts["skipped"] = skipping.summary
+    return facts
 
 
 def _piped_format(source: FileSource) -> str:
@@ -248,7 +265,7 @@ def _missing_seconds(source: FileSource, progress: Progress) -> float:
     sound's, which is often a little longer.
     """
     info = source.info
-    if info.duration is None:
+    if info.duration is None or not progress.written:
         return 0.0
     missing = info.duration - (progress.pts * info.time_base + 1 / info.rate)
     return float(missing) if missing > max(Fraction(1), info.duration / 20) else 0.0

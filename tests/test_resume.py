@@ -216,6 +216,22 @@ def test_a_run_killed_after_it_named_its_output_is_complete(
         assert output.read_bytes() == content
 
 
+def test_a_run_stopped_while_it_puts_all_together_has_nothing_left_to_do_but_that(
+    make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    def stopped(sink: sinks.FileSink) -> None:
+        raise KeyboardInterrupt
+
+    clip = make_clip(pts=range(FRAMES), audio=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks.FileSink, "_give_name", stopped)
+        assert main([str(clip), "-m", model, "--resume"]) == 130
+    assert f"{FRAMES} frames are kept" in lines(capfd)[-1]
+    assert main([str(clip), "-m", model, "--resume"]) == 0
+    assert lines(capfd)[-1].startswith(f"{clip.with_name('clip.deblurred.mp4')}: 0 frames in ")
+    assert times(clip.with_name("clip.deblurred.mp4")) == times(clip)
+
+
 def test_an_output_that_other_work_would_replace_is_refused(
     make_clip: ClipMaker, model: str, interrupt: Interrupt, capfd: Capture
 ) -> None:
