@@ -34,10 +34,8 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a process with threads should not fork
 
@@ -47,11 +45,11 @@ import av
 import streamdeblur.job
 import streamdeblur.photos  # noqa: F401
 from bench import harness
+from bench.corpus import make_clips
 from bench.mutations import Clip, mutated
 from streamdeblur.cli import main as command
 from streamdeblur.inputs import is_image_file
 from streamdeblur.resume import work_folder
-from tests.conftest import write_clip
 from tests.tiny_onnx import invert
 
 _SECONDS, _CPU_SECONDS = 120, 30  # the first is long: the machine may have other work
@@ -65,55 +63,6 @@ _JUDGED_BY_FFMPEG = 20  # each so manieth output
 _LOG_RACE = re.compile(
     r"^av\.logging: exception while handling .*\n(?:(?!streamdeblur: ).*\n)*", re.M
 )
-_CHAPTER = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {}}
-_QUIET = {"x265-params": "log-level=none"}
-_FULL = {"audio": True, "chapters": [_CHAPTER], "metadata": {"title": "Holiday"}}
-# How each clip is made; those without an entry for the codec are H.264.
-CORPUS: dict[str, dict[str, Any]] = {
-    "rotated.mp4": {**_FULL, "rotation": 90, "cover": True},
-    "vfr.mp4": {"pts": [0, 3003, 6007, 12_012, 12_013, 30_000], "time_base": Fraction(1, 90_000)},
-    "interlaced.mp4": {"options": {"flags": "+ildct+ilme"}, "field_order": 2},
-    "chapters.mov": _FULL,
-    "aspect.m4v": {"pixel_aspect": Fraction(4, 3), "audio": True},
-    "tracks.mkv": {**_FULL, "subtitles": True, "attachment": True},
-    "h264.ts": {"audio": True},
-    "h264.flv": {"audio": True},
-    "h264.avi": {"options": {"bf": "0"}},
-    "h264.h264": {},
-    "ten.mkv": {"pix_fmt": "yuv420p10le"},
-    "hevc.mp4": {"codec": "libx265", "size": (64, 48), "options": _QUIET, "audio": True},
-    "hevc.ts": {"codec": "libx265", "size": (64, 48), "options": _QUIET},
-    "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12"}},
-    "av1.webm": {"codec": "libsvtav1", "options": {"preset": "12"}},
-    "vp9.webm": {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "vp8.webm": {"codec": "libvpx", "options": {"deadline": "realtime", "cpu-used": "8"}},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mpeg4.mp4": {"codec": "mpeg4", "audio": True},
-    "mpeg2.ts": {"codec": "mpeg2video"},
-    "mpeg2.mpg": {"codec": "mpeg2video"},
-    "wmv.asf": {"codec": "wmv2"},
-    "prores.mov": {"codec": "prores_ks", "pix_fmt": "yuv422p10le", "pts": range(4)},
-    "ffv1.mkv": {"codec": "ffv1", "size": (33, 17)},
-    "ffv1.avi": {"codec": "ffv1", "pix_fmt": "yuv444p"},
-    "alpha.mkv": {"codec": "ffv1", "pix_fmt": "yuva420p"},
-    "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
-    "mjpeg.mov": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "audio": True},
-    "raw.avi": {"codec": "rawvideo", "pts": range(4)},
-    "raw.y4m": {"codec": "wrapped_avframe", "pts": range(4)},
-    "qtrle.mov": {"codec": "qtrle", "pix_fmt": "argb"},
-    "gif.gif": {"codec": "gif", "pix_fmt": "rgb8"},
-    "photo.png": {"codec": "png", "pix_fmt": "rgb24", "pts": [0]},
-    "photo.jpg": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "pts": [0]},
-    "photo.tif": {"codec": "tiff", "pix_fmt": "rgb48le", "pts": [0]},
-    "photo.webp": {"codec": "libwebp", "pix_fmt": "yuv420p", "pts": [0]},
-}
-# How clips are cut: by name, options of the muxer.
-_CUTS = {
-    "fast.mp4": {"movflags": "faststart"},
-    "fragments.mp4": {"movflags": "frag_keyframe+empty_moov"},
-    "cut.mkv": {},
-    "cut.ts": {},
-}
 _OPTIONS = (
     *[[]] * 24,
     ["--start", "0.1"],
@@ -158,13 +107,13 @@ class Ended:
     memory: float
 
 
-def forked(work: Callable[[], int], folder: Path) -> Ended:
+def forked(work: Callable[[], int | None], folder: Path) -> Ended:
     """Run `work` in a process of its own, within the limits, its output in files of `folder`."""
     process = os.fork()
     if not process:
         _become(folder)
         try:
-            code = work()
+            code = work() or 0
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else _BUG
         except BaseException:
@@ -211,7 +160,7 @@ class Fuzzer:
         self._folder, self._seed, self._keep = folder, seed, keep
         (folder / "made").mkdir()
         (folder / "model.onnx").write_bytes(invert())
-        ended = forked(lambda: _make_clips(folder / "made", more), folder)
+        ended = forked(lambda: make_clips(folder / "made", more), folder)
         if ended.code:
             raise SystemExit((folder / "stderr").read_text())
         self._clips = [Clip.read(path) for path in sorted((folder / "made").iterdir())]
@@ -319,29 +268,6 @@ def _counted(path: Path) -> int:
 def _default(name: str) -> str:
     stem, _, kind = name.rpartition(".")
     return f"{stem}.deblurred.{kind}"
-
-
-def _make_clips(folder: Path, more: list[Path]) -> int:
-    for name, options in CORPUS.items():
-        write_clip(folder / name, **{"size": (48, 32), "pts": range(8), **options})
-    for number, path in enumerate([folder / "rotated.mp4", *more]):
-        for name, options in _CUTS.items():
-            _cut(path, folder / f"real{number}{name}", options)
-    return 0
-
-
-def _cut(path: Path, output: Path, options: dict[str, str], frames: int = 6) -> None:
-    """Copy the first packets of a clip, the picture's and what lies between them."""
-    with av.open(str(path)) as source, av.open(str(output), "w", container_options=options) as new:
-        streams = [source.streams.video[0], *source.streams.audio]
-        copies = {stream.index: new.add_stream_from_template(stream) for stream in streams}
-        for packet in source.demux(streams):
-            frames -= packet.stream.type == "video"
-            if frames < 0:
-                return
-            if packet.dts is not None:
-                packet.stream = copies[packet.stream_index]
-                new.mux(packet)
 
 
 def main() -> int:
