@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterator
-from fractions import Fraction
 from typing import Literal
 
 import av
 from av.filter import Graph
 
 from streamdeblur.correction import planar_copy
+from streamdeblur.filters import filter_chain
 
 Deinterlace = Literal["auto", "on", "off"]
 """Which frames become progressive: those that are marked as interlaced, all, or none."""
@@ -56,21 +56,9 @@ class Deinterlacer:
             pictures.close()
 
     def _opened(self, picture: av.VideoFrame) -> Graph:
-        planar = planar_copy(picture)
-        graph = Graph()
-        graph.threads = 1
-        door = graph.add_buffer(
-            width=planar.width,
-            height=planar.height,
-            format=planar.format,
-            time_base=planar.time_base or Fraction(1, 1_000_000),
-        )
         which = "all" if self._which == "on" else "interlaced"
-        filters = graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}")
-        door.link_to(filters)
-        filters.link_to(graph.add("buffersink"))
-        graph.configure()
-        return graph
+        arguments = f"mode=send_frame:parity=auto:deint={which}"
+        return filter_chain(planar_copy(picture), ("bwdif", arguments))
 
     def _ready(self) -> Iterator[av.VideoFrame]:
         """What has come out; the filter counts in half ticks, and is a frame behind."""

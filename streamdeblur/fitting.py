@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.filter import Graph
 
+from streamdeblur.filters import filter_chain
 from streamdeblur.frames import Frame, Image
 
 
@@ -49,22 +49,13 @@ def boxed(image: Image, width: int, height: int) -> Image:
 
 
 def _fitted_into(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
-    graph = Graph()
-    graph.threads = 1
-    door = graph.add_buffer(
-        width=picture.width,
-        height=picture.height,
-        format=picture.format,
-        time_base=picture.time_base or Fraction(1, 1_000_000),
-    )
     size = f"{width}:{height}"
-    scale = graph.add("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area")
-    pad = graph.add("pad", f"{size}:-1:-1")
-    plain = graph.add("format", picture.format.name)
-    for first, second in ((door, scale), (scale, pad), (pad, plain)):
-        first.link_to(second)
-    plain.link_to(graph.add("buffersink"))
-    graph.configure()
+    graph = filter_chain(
+        picture,
+        ("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area"),
+        ("pad", f"{size}:-1:-1"),
+        ("format", picture.format.name),
+    )
     graph.push(picture)
     result = graph.pull()
     assert isinstance(result, av.VideoFrame)
