@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.display import Display
 from streamdeblur.inputs import Task
-from streamdeblur.job import Display, deblur_file, settings_identity
+from streamdeblur.job import deblur_file, settings_identity
 from streamdeblur.ledger import Ledger
 from streamdeblur.photos import FAILURES, deblur_images
 from streamdeblur.report import Report

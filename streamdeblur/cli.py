@@ -8,25 +8,23 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from streamdeblur.arguments import parse
 from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
+from streamdeblur.versions import installed
 
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
-    from streamdeblur.doctor import Timing
+    from streamdeblur.display import Display
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.live import Live
     from streamdeblur.pipeline import Progress
     from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
-
-_SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw a bar on
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,12 +114,8 @@ def _answer(question: Literal["version", "models", "cameras"]) -> int:
         if not found:
             _say("no camera was found: is it plugged in and not blocked by privacy settings?")
         return 0
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        print(f"streamdeblur {version('streamdeblur')}")
-    except PackageNotFoundError:
-        print("streamdeblur, of unknown version: it is not installed")
+    version = installed("streamdeblur") or "of unknown version: it is not installed"
+    print(f"streamdeblur {version}")
     return 0
 
 
@@ -135,21 +129,8 @@ def _examine(options: argparse.Namespace) -> int:
     if options.benchmark:
         timings = doctor.benchmark(options.model, options.gpu)
         if timings:
-            _show(("device", "precision", *_sizes(timings)), _timed(timings))
+            _show(*doctor.table(timings))
     return 0
-
-
-def _sizes(timings: Sequence[Timing]) -> list[str]:
-    return [f"{size}, ms" for size in timings[0].milliseconds]
-
-
-def _timed(timings: Sequence[Timing]) -> Iterator[Sequence[str]]:
-    """Each with its ratio to the processor in fp32, or to the first if that was not measured."""
-    plain = (each for each in timings if (each.device, each.precision) == ("cpu", "fp32"))
-    base = next(plain, timings[0])
-    for each in timings:
-        pairs = zip(each.milliseconds.values(), base.milliseconds.values(), strict=True)
-        yield each.device, each.precision, *(f"{took:.1f} ({took / of:.2f})" for took, of in pairs)
 
 
 def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -305,78 +286,19 @@ def _network(model: str, options: argparse.Namespace) -> Deblurrer:
     return network
 
 
-@contextmanager
-def _display(
-    total: int | None, options: argparse.Namespace
-) -> Iterator[Callable[[Progress], None]]:
-    """A function that shows how far the work is: as a bar on a terminal, else in a few lines."""
-    if options.quiet:
-        yield lambda progress: None
-    elif not sys.stderr.isatty():
-        yield _few_lines(total)
-    else:
-        from rich import progress as rich
-        from rich.console import Console
+def _display(total: int | None, options: argparse.Namespace) -> Display:
+    from streamdeblur.display import file_display
 
-        with rich.Progress(
-            rich.TextColumn("frame"),
-            rich.MofNCompleteColumn(),
-            rich.BarColumn(),
-            rich.TextColumn("{task.fields[rate]:.1f} frames/s"),
-            rich.TimeRemainingColumn(),
-            rich.TextColumn("slowest: {task.fields[slowest]}"),
-            console=Console(stderr=True),
-            transient=True,
-        ) as bar:
-            task = bar.add_task("", total=total, rate=0.0, slowest="")
-
-            def draw(state: Progress) -> None:
-                bar.update(task, completed=state.written, rate=state.rate, slowest=state.slowest)
-
-            yield draw
+    return nullcontext(_show_nothing) if options.quiet else file_display(total, _say)
 
 
-@contextmanager
-def _live_display(live: Live, options: argparse.Namespace) -> Iterator[Callable[[Progress], None]]:
-    """A function that shows how a live run goes: on a terminal one line, drawn anew."""
-    if options.quiet:
-        yield lambda progress: None
-        return
-    if sys.stderr.isatty():
-        from rich.console import Console
+def _live_display(live: Live, options: argparse.Namespace) -> Display:
+    from streamdeblur.display import live_display
 
-        with Console(stderr=True).status("waiting for frames") as status:
-            yield lambda progress: status.update(live.figures(progress))
-        return
-    last = time.monotonic()
-
-    def tell(progress: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            _say(live.figures(progress))
-
-    yield tell
+    return nullcontext(_show_nothing) if options.quiet else live_display(live, _say)
 
 
-def _few_lines(total: int | None) -> Callable[[Progress], None]:
-    last = time.monotonic()
-
-    def tell(state: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last < _SECONDS_BETWEEN_LINES:
-            return
-        last = time.monotonic()
-        of_all, left = "", ""
-        if total:
-            of_all, seconds = f"/{total}", max(total - state.written, 0) / state.rate
-            left = f", {seconds:.0f} s left"
-        _say(
-            f"frame {state.written}{of_all}, {state.rate:.1f} frames/s{left},"
-            f" slowest stage: {state.slowest}"
-        )
-
-    return tell
+def _show_nothing(_: Progress) -> None: ...
 
 
 def _announce(options: argparse.Namespace, *lines: str) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata
 from importlib.util import find_spec
 
 import av
@@ -22,6 +21,7 @@ from streamdeblur.devices import TENSORRT, Device
 from streamdeblur.engines import load_tensorrt
 from streamdeblur.errors import ModelError, StreamDeblurError
 from streamdeblur.threads import usable_cores
+from streamdeblur.versions import installed
 
 SIZES = ((640, 480), (1280, 720))
 """Width and height of the pictures that a benchmark runs on, in pixels."""
@@ -98,6 +98,22 @@ def benchmark(model: str, gpu: int = 0) -> list[Timing]:
     ]
 
 
+def table(timings: Sequence[Timing]) -> tuple[Sequence[str], Iterator[Sequence[str]]]:
+    """A head, and a row for each: with its ratio to the processor in fp32, or else to the first."""
+    head = ("device", "precision", *(f"{size}, ms" for size in timings[0].milliseconds))
+    plain = (each for each in timings if (each.device, each.precision) == ("cpu", "fp32"))
+    base = next(plain, timings[0]).milliseconds
+    rows = (
+        (
+            each.device,
+            each.precision,
+            *(f"{took:.1f} ({took / base[size]:.2f})" for size, took in each.milliseconds.items()),
+        )
+        for each in timings
+    )
+    return head, rows
+
+
 def _programs() -> Iterator[Finding]:
     system = f"{platform.system()} {platform.machine()}"
     yield Finding("system", None, f"{system}, {usable_cores()} cores, {speeds.processor_name()}")
@@ -106,7 +122,7 @@ def _programs() -> Iterator[Finding]:
     yield Finding("FFmpeg", None, f"PyAV {av.__version__}, libavcodec {codecs}")
     package = getattr(ort, "package_name", "onnxruntime")
     yield Finding("ONNX Runtime", None, f"{package} {ort.__version__}")
-    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if _version(name)]
+    both = [name for name in ("onnxruntime", "onnxruntime-gpu") if installed(name)]
     if len(both) > 1:
         yield Finding(
             "ONNX Runtime", False, f"{' and '.join(both)} overwrite each other: uninstall both,"
@@ -192,9 +208,3 @@ def _is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # of the package that it would be in
         return False
-
-
-def _version(package: str) -> str | None:
-    with suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return None

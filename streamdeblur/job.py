@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import onnxruntime
 
 from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.display import Display
 from streamdeblur.errors import StreamDeblurError, VideoError
 from streamdeblur.pipeline import Network, Progress, run
 from streamdeblur.restream import descriptor_for_video
@@ -28,15 +28,13 @@ from streamdeblur.resume import (
 from streamdeblur.sinks import FileSink
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
+from streamdeblur.versions import installed
 
 # What of the command line changes nothing of the output, or is known more exactly.
 _NO_MATTER = {
     *("inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive"),
     *("report", "resume", "verbose"),
 }
-
-Display = AbstractContextManager[Callable[[Progress], None]]
-"""Gives, as a `with` block, a function that shows how far the work is."""
 
 
 def deblur_file(
@@ -238,15 +236,8 @@ def settings_identity(network: Deblurrer, options: argparse.Namespace) -> dict[s
         "model": digest_of(network.path),
         "device": [network.provider, network.precision],
         "settings": {key: str(text) for key, text in settings.items()},
-        "version": [_version(), av.__version__, onnxruntime.__version__],
+        "version": [installed("streamdeblur"), av.__version__, onnxruntime.__version__],
     }
-
-
-def _version() -> str:
-    try:
-        return version("streamdeblur")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _expected_frames(source: FileSource, kept: int) -> int | None:

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdeblur import catalogue, cli, doctor, sinks, speeds
+from streamdeblur import catalogue, display, doctor, sinks, speeds
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.spec import ModelSpec
@@ -276,7 +276,7 @@ def test_without_a_terminal_progress_is_a_few_lines(
     make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
     clip = make_clip("clip.mp4")
-    monkeypatch.setattr(cli, "_SECONDS_BETWEEN_LINES", 0)
+    monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0)
     assert main([str(clip), "-m", model]) == 0
     said = [line for line in lines(capfd) if line.startswith("streamdeblur: frame ")]
     assert len(said) == 12
