@@ -25,8 +25,8 @@ class TrainConfig:
     high_rate: tuple[Path, ...] = option((), "folders of consecutive frames at 120 fps or more")
     pairs: tuple[Path, ...] = option((), "GoPro folders, or folders with blur/ and sharp/")
     blur_folder: str = option("blur", "name of the blurred folder in pairs: blur or blur_gamma")
-    share_high_rate: float = option(0.15, "share of samples averaged from high-rate frames")
-    share_pairs: float = option(0.25, "share of samples cut from pairs")
+    share_high_rate: float = option(0.4, "share of samples averaged from high-rate frames")
+    share_pairs: float = option(0.2, "share of samples cut from pairs")
     # What to judge by
     val: tuple[Path, ...] = option((), "folders with blur/ and sharp/ that choose the checkpoint")
     report: tuple[Path, ...] = option((), "the same, only reported, never used to choose")
@@ -53,7 +53,7 @@ class TrainConfig:
     decay: float = option(0.3, "share of a phase over which its rate falls to 0, at the end")
     decay_shape: Literal["cosine", "linear"] = option("cosine", "along half a cosine, or a line")
     clip: float = option(0.2, "largest norm of the gradient; 0: no limit")
-    ema: float = option(0.999, "decay of the averaged weights, which are validated and exported")
+    ema: float = option(0.9997, "decay of the averaged weights, which are validated and exported")
     # What it makes small
     pixel: float = option(1.0, "weight of the Charbonnier distance")
     fft: float = option(1.0, "weight of the L1 distance of the orthonormal Fourier spectra")

@@ -37,6 +37,15 @@ def test_trajectories_pass_through_identity_in_the_middle(seed, frames, extent):
     assert torch.isfinite(poses).all()
 
 
+def test_paths_are_nearly_straight_and_the_sharp_moment_is_halfway():
+    paths = blur.trajectories(512, 13, extent=40.0, generator=seeded())[..., :2]
+    paths = paths[paths.abs().amax(dim=(1, 2)) > 1]
+    travelled = paths.diff(dim=1).norm(dim=-1).sum(dim=1)
+    before, after = paths[:, 0].norm(dim=-1), paths[:, -1].norm(dim=-1)
+    assert ((paths[:, -1] - paths[:, 0]).norm(dim=-1) / travelled).quantile(0.1) > 0.9
+    assert (torch.minimum(before, after) / torch.maximum(before, after)).median() > 0.75
+
+
 def test_warp_at_identity_is_the_centre_crop():
     picture = torch.rand(2, 3, 48, 48, generator=seeded())
     seen = blur.warp(picture, torch.zeros(2, 3, 4), 32)
