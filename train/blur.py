@@ -71,7 +71,7 @@ def trajectories(count: int, frames: int, *, extent: float, generator: Generator
     length = uniform(generator, 0, 1, count)
     long = uniform(generator, 0, 1, count) < 0.5
     still = uniform(generator, 0, 1, count) < 0.1
-    length = torch.where(long, length * extent, length * extent / 4)
+    length = length * torch.where(long, extent, extent / 4)
     length = torch.where(still, torch.zeros_like(length), length)
     span = (poses[..., :2].amax(dim=1) - poses[..., :2].amin(dim=1)).norm(dim=-1).clamp_min(1e-6)
     turning = (~still) * (uniform(generator, 0, 1, count) < 0.5)
