@@ -89,6 +89,7 @@ class TrackCopier:
         self._leaps: dict[int, list[int]] = {}
         self._jumps = copy_from.jumps if isinstance(copy_from, FileSource) else []
         self._next: Packet[Any] | None = None
+        self._is_placed = False
         self.notices: list[str] = []
         """What the output cannot hold, one line each; complete after `add_tracks`."""
 
@@ -105,11 +106,14 @@ class TrackCopier:
         """Write the packets up to `until`, in seconds of the output's clock; all if None."""
         while (packet := self._next or self._following()) is not None:
             self._next = packet
+            self._is_placed = self._is_placed or self._place(packet, until)
+            if not self._is_placed:
+                return
             moment = packet_time(packet)
             if until is not None and moment is not None and moment > until:
                 return
             self._output.mux(packet)
-            self._next = None
+            self._next, self._is_placed = None, False
 
     def start(self) -> None:
         """Begin to read. To be called when the output's streams are complete."""
@@ -206,24 +210,26 @@ class TrackCopier:
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if no_past and _ends_before_zero(packet):
             return False
-        self._hold_order(packet)
         packet.stream = self._copies[index]
         return True
 
-    def _hold_order(self, packet: Packet[Any]) -> None:
+    def _place(self, packet: Packet[Any], until: Fraction | None) -> bool:
         """Move a packet that comes out of order behind its predecessor: muxers refuse it otherwise.
 
-        Where the clock of a track leaps back, that of the picture did, and both are set on alike.
+        Where the clock of a track leaps back, that of the picture does, and both are set on alike.
+        False if the picture, which is at `until`, may yet come to that place.
         """
-        if packet.dts is None or not packet.time_base:
-            return
-        index, leaps = packet.stream_index, self._leaps.setdefault(packet.stream_index, [])
+        index, base = packet.stream_index, packet.time_base
+        if packet.dts is None or not base:
+            return True
+        leaps, latest = self._leaps.setdefault(index, []), self._latest.get(index)
         dts = packet.dts + (leaps[-1] if leaps else 0)
-        latest = self._latest.get(index)
-        if latest is not None and (latest - dts) * packet.time_base > LEAP_BACK:
+        if latest is not None and (latest - dts) * base > LEAP_BACK:
             count = len(leaps)
             if count < len(self._jumps):
-                leaps.append(round(self._jumps[count] / packet.time_base))
+                leaps.append(round(self._jumps[count] / base))
+            elif until is not None and until <= latest * base + _DISORDER:
+                return False
             else:
                 leaps.append(latest + 1 - packet.dts)
             dts = packet.dts + leaps[-1]
@@ -234,6 +240,7 @@ class TrackCopier:
             packet.dts = latest + 1
             packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
         self._latest[index] = packet.dts
+        return True
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from streamdeblur.cli import main
 from streamdeblur.damage import SliceChecksums
 from streamdeblur.sources import FileSource
+from streamdeblur.tracks import TrackCopier
 from tests.conftest import ClipMaker, write_clip
 from tests.tiny_onnx import identity
 
@@ -82,37 +85,71 @@ def test_without_checksums_nothing_is_counted(make_clip: ClipMaker) -> None:
         assert source.damage.total == 0
 
 
-def test_joined_recordings_go_on_in_step_with_their_sound(tmp_path: Path, run: Run) -> None:
-    """Both clocks begin anew in the middle, as after `cat a.ts b.ts`."""
-    step = 3600
-    first = write_clip(
-        tmp_path / "a.ts",
-        pts=[90_000 * 9 + index * step for index in range(30)],
-        time_base=Fraction(1, 90_000),
-        audio=True,
-        audio_start=Fraction(9),
-        options={"bf": "0"},
-    )
-    joined, output = tmp_path / "joined.ts", tmp_path / "out.mkv"
-    second = write_clip(
-        tmp_path / "b.ts",
-        pts=[index * step for index in range(30)],
-        time_base=Fraction(1, 90_000),
-        audio=True,
-        options={"bf": "0"},
-    )
-    joined.write_bytes(first.read_bytes() + second.read_bytes())
+@pytest.fixture
+def joined(tmp_path: Path) -> Path:
+    """Two recordings, as after `cat a.ts b.ts`: both clocks begin anew in the middle."""
+    parts = [
+        write_clip(
+            tmp_path / f"{start}.ts",
+            pts=[90_000 * start + index * 3600 for index in range(30)],
+            time_base=Fraction(1, 90_000),
+            audio=True,
+            audio_start=Fraction(start),
+            options={"bf": "0"},
+        )
+        for start in (9, 0)
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def assert_in_step(part: Path, picture: list[Fraction], sound: list[Fraction]) -> None:
+    """The sound of the second half is where it was in `part`, seen from the picture."""
+    apart = times(part, "audio")[0] - times(part)[0]
+    middle = next(after for before, after in pairwise(sound) if after - before > Fraction(1, 10))
+    assert abs((middle - picture[30]) - apart) < Fraction(1, 20)
+
+
+def test_joined_recordings_go_on_in_step_with_their_sound(joined: Path, run: Run) -> None:
+    output = joined.with_name("out.mkv")
     code, said = run(joined, output)
     assert code == 0, said
     assert "1 leap back of the clock: what follows is set behind it" in said
-    picture, sound = times(output), times(output, "audio")
+    picture = times(output)
     assert len(picture) == 60
     steps = np.diff([float(time) for time in picture])
     assert np.allclose(steps, 0.04, atol=0.002)
-    # Of the second half, the sound is where it was before, seen from the picture.
-    apart = times(second, "audio")[0] - times(second)[0]
-    middle = min(time for time in sound if time > picture[29] - Fraction(1, 5) + apart)
-    assert abs((middle - picture[30]) - apart) < Fraction(1, 20)
+    assert_in_step(joined.with_name("0.ts"), picture, times(output, "audio"))
+
+
+@contextmanager
+def sound_copier(source: FileSource, output: Path) -> Iterator[TrackCopier]:
+    with av.open(str(output), "w", format="matroska") as container:
+        copier = TrackCopier(source, container)
+        copier.add_tracks(lambda: None)
+        container.start_encoding()
+        copier.start()
+        yield copier
+        copier.close()
+
+
+def test_sound_that_leaps_first_waits_for_the_picture(joined: Path) -> None:
+    """Half a second of sound beside more picture is read up to the leap long before it."""
+    output = joined.with_name("out.mka")
+    with FileSource(joined) as source, sound_copier(source, output) as copier:
+        copier.advance(Fraction(10))
+        picture = [frame.pts * source.info.time_base for frame in source]
+        copier.advance()
+    assert_in_step(joined.with_name("0.ts"), picture, times(output, "audio"))
+
+
+def test_sound_that_leaps_alone_does_not_wait_for_long(joined: Path) -> None:
+    output = joined.with_name("out.mka")
+    with FileSource(joined) as source, sound_copier(source, output) as copier:
+        copier.advance(Fraction(20))  # where the picture has not leapt
+    assert float(np.diff([float(time) for time in times(output, "audio")]).max()) < 0.03
+    assert len(times(output, "audio")) == 2 * len(times(joined.with_name("0.ts"), "audio"))
 
 
 def test_a_size_that_changes_in_the_middle_is_fitted_and_told(tmp_path: Path, run: Run) -> None:
