@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
     from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
+    from streamdeblur.outputs import default_output
     from streamdeblur.pipeline import Progress, run
     from streamdeblur.preview import PreviewSink
     from streamdeblur.recording import Recording
     from streamdeblur.restream import Restream
     from streamdeblur.rhythm import AdaptiveNetwork, Choice
     from streamdeblur.serve import ServeSink, Statistics
-    from streamdeblur.sinks import FileSink, default_output
+    from streamdeblur.sinks import FileSink
     from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
     from streamdeblur.threads import latest, prefetch
@@ -69,7 +70,8 @@ _HOMES = {
     "restream": ("Restream",),
     "rhythm": ("AdaptiveNetwork", "Choice"),
     "serve": ("ServeSink", "Statistics"),
-    "sinks": ("FileSink", "default_output"),
+    "outputs": ("default_output",),
+    "sinks": ("FileSink",),
     "feeds": ("LiveSource", "RealtimeSource"),
     "sources": ("FileSource", "open_source"),
     "spec": ("ModelSpec",),

@@ -217,7 +217,7 @@ def _reported(options: argparse.Namespace) -> Iterator[Report | None]:
 
 def _output(path: Path, options: argparse.Namespace) -> Path:
     """Where the result of one file goes."""
-    from streamdeblur.sinks import default_output
+    from streamdeblur.outputs import default_output
 
     if not _has_files_alone(options):
         raise VideoError(f"{path} has one file as its output; --realtime plays it live")

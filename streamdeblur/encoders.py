@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
 
 import av
 from av.codec.codec import UnknownCodecError
 
-from streamdeblur.correction import chroma_grid, planar_layout
+from streamdeblur.correction import planar_layout
+from streamdeblur.encoder_settings import options_for
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.hardware import (
-    MAKERS,
-    encoder_failure,
-    encoder_options,
-    encoders,
-    host_layouts,
-    maker_of,
-)
-from streamdeblur.headers import MATROSKA, PROGRESSIVE
-
-# SVT-AV1 prints a banner that only this variable silences (1: errors only).
-os.environ.setdefault("SVT_LOG", "1")
+from streamdeblur.hardware import MAKERS, encoder_failure, encoders, host_layouts
+from streamdeblur.headers import MATROSKA
+from streamdeblur.layouts import distance, fits, losses, traits
 
 _FAMILIES = {
     # The codec of the input, and the encoder that keeps it.
@@ -40,36 +29,6 @@ _FAMILIES = {
 _ALIASES = {**_FAMILIES, "h265": "libx265", "x264": "libx264", "x265": "libx265"}
 # In the order tried when the input's own codec cannot be written: by how many players know them.
 _SUBSTITUTES = ("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1")
-_DEFAULTS: dict[str, dict[str, str]] = {
-    # Visually lossless, since the footage is encoded a second time: each about 6 points of
-    # quantiser finer than the encoder's default, at a speed that leaves the cores to the network;
-    # on all devices the same, so that results are comparable. At 1280x720 each takes at most 55 ms
-    # of one core for a frame (ProRes 105), so that 120 frames a second need seven of them.
-    "libx264": {"crf": "17", "preset": "veryfast"},
-    "libx265": {"crf": "20", "preset": "veryfast"},
-    "libsvtav1": {"crf": "22", "preset": "9"},
-    # "Good" at its quickest takes six times as long, for a tenth to a fifth less space.
-    "libvpx-vp9": {"crf": "20", "deadline": "realtime", "cpu-used": "6", "row-mt": "1"},
-    "prores_ks": {"vendor": "apl0"},  # editors expect Apple's mark
-    # Every frame a key frame with a checksum, as archives ask.
-    "ffv1": {"level": "3", "g": "1", "slicecrc": "1"},
-}
-_LIVE: dict[str, dict[str, str]] = {
-    # Each frame comes out when it has gone in, at whatever speed that takes.
-    "libx264": {"tune": "zerolatency"},
-    "libx265": {"tune": "zerolatency"},
-    "libsvtav1": {"preset": "10", "svtav1-params": "pred-struct=1:lookahead=0"},
-    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"},
-}
-_PRORES_PROFILES = {
-    "Proxy": "proxy",
-    "LT": "lt",
-    "Standard": "standard",
-    "HQ": "hq",
-    "4444": "4444",
-    "4444XQ": "4444xq",
-    "XQ": "4444xq",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,22 +88,9 @@ def choose_encoding(
         encoder, told = _accelerated(info, size, encoder, takes, container, hardware)
         becomes += told
     layout, changes = _layout(info, size, encoder, container)
-    on_gpu = maker_of(encoder) is not None
-    usual = encoder_options(encoder, crf, live=live) if on_gpu else _DEFAULTS.get(encoder, {})
-    options = {**usual, **_from_source(info, encoder)}
-    if live:
-        options |= _LIVE.get(encoder, {})
-    if crf is not None and not on_gpu:
-        options["crf"] = f"{crf:g}"
-    if repeatable and encoder == "libx264" and _has_avx512():
-        # With AVX-512 its macroblock tree is not: of 150 encodings of the same five frames 18 came
-        # out otherwise, and none with AVX2.
-        options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
-    if preset is not None:
-        options["preset"] = preset
-    for key, value in (extra or {}).items():
-        joined = key.endswith("-params") and key in options
-        options[key] = f"{options[key]}:{value}" if joined else value
+    options = options_for(
+        info, encoder, crf=crf, preset=preset, extra=extra, live=live, repeatable=repeatable
+    )
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
 
 
@@ -163,14 +109,14 @@ def _accelerated(
     """
     family = av.Codec(software, "w").canonical_name
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    usual = _losses(_traits(source), _traits(_nearest(source, software, size, container)))
+    usual = losses(source, _nearest(source, software, size, container))
     failures = []
     for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:
         layout = _nearest(source, name, size, container) if name in av.codecs_available else source
         failure = encoder_failure(name, layout, size)
         if not failure and not takes(name):
             failure = "the container does not hold what it makes"
-        lost = [loss for loss in _losses(_traits(source), _traits(layout)) if loss not in usual]
+        lost = [loss for loss in losses(source, layout) if loss not in usual]
         if not failure and lost:
             failure = f"it loses {' and '.join(lost)}"
         if not failure:
@@ -189,12 +135,12 @@ def _raw(info: VideoInfo, container: str, codec: str | None) -> Encoding:
     layout = info.pix_fmt
     if container == "yuv4mpegpipe":
         source = planar_layout(av.VideoFormat(info.pix_fmt))
-        layout = min(_Y4M, key=lambda name: _distance(_traits(source), _traits(name)))
-    losses = _losses(_traits(info.pix_fmt), _traits(layout))
+        layout = min(_Y4M, key=lambda name: distance(source, name))
+    lost = losses(info.pix_fmt, layout)
     notices = [f"the picture becomes {layout}"] * (layout != info.pix_fmt)
-    if losses:
-        notices = [f"the picture becomes {layout} and loses {' and '.join(losses)}"]
-    if "transparency" in losses:
+    if lost:
+        notices = [f"the picture becomes {layout} and loses {' and '.join(lost)}"]
+    if "transparency" in lost:
         raise VideoError("the video has transparency, which Y4M can't keep: use --format nut")
     return Encoding(encoder="rawvideo", pix_fmt=layout, options={}, notices=tuple(notices))
 
@@ -207,13 +153,6 @@ _Y4M = [
     *(f"yuv{grid}p{depth}le" for grid in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
 ]
 # fmt: on
-
-
-def _has_avx512() -> bool:
-    try:
-        return "avx512" in Path("/proc/cpuinfo").read_text()
-    except OSError:  # not Linux
-        return False
 
 
 def similar(name: str, known: Iterable[str]) -> str:
@@ -258,20 +197,17 @@ def _best(
     if candidates[0] == "prores_ks":
         return "prores_ks"  # who edits ProRes needs ProRes; 4444 is coded with 10 of its 12 bits
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    if (has_alpha := _traits(source).alpha and not live) and takes("prores_ks"):
+    if (has_alpha := traits(source).alpha and not live) and takes("prores_ks"):
         candidates.append("prores_ks")
-    losses = {
-        name: _losses(_traits(source), _traits(_nearest(source, name, size, container)))
-        for name in candidates
-    }
+    lost = {name: losses(source, _nearest(source, name, size, container)) for name in candidates}
     if has_alpha:  # rather than any other loss
-        candidates = [name for name in candidates if "transparency" not in losses[name]]
+        candidates = [name for name in candidates if "transparency" not in lost[name]]
         if not candidates:
             raise VideoError(
                 f"the video has transparency, which {container} files can't keep: use .mkv or .mov,"
                 " or pass --codec h264 to leave it out"
             )
-    kept = [name for name in candidates if not set(losses[name]) - {"transparency"}]
+    kept = [name for name in candidates if not set(lost[name]) - {"transparency"}]
     return (kept or candidates)[0]
 
 
@@ -286,12 +222,12 @@ def _layout(
     """The layout nearest to the input's that the encoder takes at this size, and what it costs."""
     source = planar_layout(av.VideoFormat(info.pix_fmt))
     best = _nearest(source, encoder, size, container)
-    if _traits(best) == _traits(source):
+    if traits(best) == traits(source):
         is_float = av.VideoFormat(info.pix_fmt).components[0].bits > 16
         return best, [f"{info.pix_fmt} is rounded to 16 bits a sample"] if is_float else []
-    losses = _losses(_traits(source), _traits(best))
-    cost = f" and loses {' and '.join(losses)}" if losses else ""
-    is_odd = _keeps_chroma_whole(encoder) and not _fits(_traits(source), size)
+    lost = losses(source, best)
+    cost = f" and loses {' and '.join(lost)}" if lost else ""
+    is_odd = _keeps_chroma_whole(encoder) and not fits(source, size)
     odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
@@ -300,16 +236,15 @@ def _nearest(source: str, encoder: str, size: tuple[int, int], container: str) -
     """The encoder's layout that loses least of `source`, then wastes least, then is planar."""
     layouts = host_layouts(encoder)
     if _keeps_chroma_whole(encoder):
-        layouts = [name for name in layouts if _fits(_traits(name), size)]
+        layouts = [name for name in layouts if fits(name, size)]
     if not _keeps_alpha(encoder, container):
-        layouts = [name for name in layouts if not _traits(name).alpha]
-    ours = _traits(source)
+        layouts = [name for name in layouts if not traits(name).alpha]
 
-    def distance(name: str) -> tuple[int, ...]:
+    def unlikeness(name: str) -> tuple[int, ...]:
         is_packed = planar_layout(av.VideoFormat(name)) != name
-        return (*_distance(ours, _traits(name)), is_packed)
+        return (*distance(source, name), is_packed)
 
-    return min(layouts, key=distance, default=source)
+    return min(layouts, key=unlikeness, default=source)
 
 
 def _keeps_chroma_whole(encoder: str) -> bool:
@@ -322,112 +257,6 @@ def _keeps_alpha(encoder: str, container: str) -> bool:
     if encoder == "libvpx-vp9":  # which gives it beside each packet: only Matroska has a place
         return container in MATROSKA
     return encoder != "libx265"  # which lists a layout with alpha, and does not open with it
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """What a layout can hold, however it is packed."""
-
-    colours: int
-    """1 for gray, else 3."""
-    columns: int
-    """Pixels in a row that share a chroma sample."""
-    rows: int
-    """Pixels in a column that share a chroma sample."""
-    depth: int
-    """Bits of a sample."""
-    alpha: bool
-    rgb: bool
-
-
-def _traits(name: str) -> _Traits:
-    layout = av.VideoFormat(planar_layout(av.VideoFormat(name)))
-    parts = len(layout.components)
-    grid = chroma_grid(layout)
-    depth = layout.components[0].bits
-    return _Traits(3 if parts > 2 else 1, *grid, depth, parts in (2, 4), layout.is_rgb)
-
-
-def _fits(layout: _Traits, size: tuple[int, int]) -> bool:
-    return size[0] % layout.columns == 0 and size[1] % layout.rows == 0
-
-
-def _losses(source: _Traits, target: _Traits) -> list[str]:
-    """What the target cannot hold of the source, in words."""
-    found = {
-        "colour": source.colours > target.colours,
-        "resolution of colour": source.columns < target.columns or source.rows < target.rows,
-        f"depth ({source.depth} to {target.depth} bits)": source.depth > target.depth,
-        "transparency": source.alpha and not target.alpha,
-    }
-    return [words for words, lost in found.items() if lost]
-
-
-def _distance(source: _Traits, target: _Traits) -> tuple[int, ...]:
-    """How unlike two layouts are: every loss weighs more than any waste."""
-    return (
-        len(_losses(source, target)[:2]),
-        len(_losses(source, target)),
-        max(0, source.depth - target.depth),
-        max(0, target.columns * target.rows - source.columns * source.rows),
-        source.rgb != target.rgb,
-        max(0, target.depth - source.depth),
-        max(0, source.columns * source.rows - target.columns * target.rows),
-        target.colours + target.alpha,
-    )
-
-
-def _from_source(info: VideoInfo, encoder: str) -> dict[str, str]:
-    """Options that carry over what PyAV has no attribute for."""
-    options: dict[str, str] = {}
-    if info.chroma_location and _traits(info.pix_fmt).columns > 1:
-        options["chroma_sample_location"] = info.chroma_location
-    if info.field_order > PROGRESSIVE and encoder in ("libx264", "prores_ks"):
-        options["flags"] = "+ildct+ilme"
-    if encoder == "prores_ks" and info.profile in _PRORES_PROFILES and info.codec == "prores":
-        options["profile"] = _PRORES_PROFILES[info.profile]
-    parameters = _hdr_parameters(info, encoder)
-    if encoder == "libx265":
-        parameters.insert(0, "log-level=error")  # x265 prints by itself
-    if parameters:
-        options[_PARAMETERS[encoder]] = ":".join(parameters)
-    return options
-
-
-_PARAMETERS = {
-    "libx264": "x264-params",
-    "libx265": "x265-params",
-    "libsvtav1": "svtav1-params",
-}
-
-
-def _hdr_parameters(info: VideoInfo, encoder: str) -> list[str]:
-    """Static HDR metadata (SMPTE ST 2086, CTA-861.3) in the words of each encoder."""
-    if encoder not in _PARAMETERS:
-        return []
-    parameters = []
-    display, light = {
-        "libx264": ("mastering-display", "cll"),
-        "libx265": ("master-display", "max-cll"),
-        "libsvtav1": ("mastering-display", "content-light"),
-    }[encoder]
-    if info.mastering_display:
-        # x264 and x265 count in 1/50000 and 1/10000 cd/m², SVT-AV1 in units.
-        steps = (1, 1) if encoder == "libsvtav1" else (50_000, 10_000)
-        *points, least, most = info.mastering_display
-        red, green, blue, white = (
-            f"({_number(x * steps[0])},{_number(y * steps[0])})"
-            for x, y in zip(points[::2], points[1::2], strict=True)
-        )
-        levels = f"({_number(most * steps[1])},{_number(least * steps[1])})"
-        parameters.append(f"{display}=G{green}B{blue}R{red}WP{white}L{levels}")
-    if info.content_light:
-        parameters.append("{}={},{}".format(light, *info.content_light))
-    return parameters
-
-
-def _number(value: Fraction) -> str:
-    return str(value) if value.denominator == 1 else f"{float(value):.6g}"
 
 
 def _plain(encoder: str) -> str:

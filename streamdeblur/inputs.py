@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamdeblur.addresses import live_address
 from streamdeblur.errors import VideoError
-from streamdeblur.sinks import default_output
+from streamdeblur.outputs import default_output
 
 _IMAGES = (".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _VIDEOS = (

@@ -19,8 +19,8 @@ from streamdeblur.errors import VideoError
 from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.fitting import fitted
 from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.outputs import refuse_paths
 from streamdeblur.picture import PictureTrack
-from streamdeblur.sinks import refuse_paths
 
 _FORMATS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv", "rtp": "rtp_mpegts"}
 _CONTAINER: dict[str, dict[str, str]] = {

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.addresses import Transport, live_address
 from streamdeblur.clocks import FileClock
-from streamdeblur.correction import planar_copy
-from streamdeblur.damage import Damage, SliceChecksums
+from streamdeblur.damage import Damage
+from streamdeblur.decoding import FileDecoder
 from streamdeblur.errors import VideoError
 from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
-from streamdeblur.ffmpeg import close_reader
 from streamdeblur.fields import Deinterlace, Deinterlacer
 from streamdeblur.frames import ClosedInTheEnd, Frame
-from streamdeblur.hardware import accelerator, choose_decoder
-from streamdeblur.headers import (
-    PROGRESSIVE,
-    STANDARD_INPUT,
-    chroma_location,
-    decoder_of,
-    frame_rate,
-    is_pipe,
-    open_container,
-    picture_stream,
-    tick_length,
-    ticks_of,
-    video_info,
-)
-
-_TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
-_READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
+from streamdeblur.headers import PROGRESSIVE, tick_length, ticks_of, video_info
 
 
 def open_source(
@@ -146,62 +123,64 @@ class FileSource(ClosedInTheEnd):
         decoder: str = "software",
         gpu: int = 0,
     ) -> None:
-        self.path = STANDARD_INPUT if str(path) == "-" else Path(path)
-        self.is_pipe = is_pipe(self.path)
+        self._file = FileDecoder(
+            path,
+            start=start,
+            duration=duration,
+            form=form,
+            form_options=form_options,
+            decoder=decoder,
+            gpu=gpu,
+        )
+        self.path = self._file.path
+        self.is_pipe = self._file.is_pipe
         """Whether it can be read but once."""
-        if self.is_pipe and decoder != "software":
-            raise VideoError(f"{self.path} is decoded on the processor: leave out --decoder")
-        self._form, self._form_options = form, form_options
-        self._others: deque[Packet[Any]] | None = deque()
-        self._keeps_others = False
-        device, notices = choose_decoder(decoder, self._container_for, str(path), gpu)
-        self._accelerator = accelerator(device, gpu) if device else None
-        self.decoder = device or "software"
+        self.decoder = self._file.name
         """What decodes."""
-        self.notices = tuple(notices)
+        self.notices = self._file.notices
         """What a person should know of the decoding, one line each."""
+        self.begin = self._file.begin
+        """Where reading begins, in seconds of the file's clock; None at its first frame."""
+        self.end = self._file.end
+        """Where reading ends, in seconds of the file's clock; None at its last frame."""
         self.frames_read = 0
         """Frames handed out so far."""
-        self.damage = Damage()
-        """What was wrong, so far; complete when the iteration has ended."""
-        self._packets_read = 0
-        self._skipped = 0
-        self._checksums = SliceChecksums()
         self.jumps: list[Fraction] = []
         """For each time that the clock went back, by how many seconds it is set on since."""
-        self._open()
+        self._keeps_others = False
+        self._skipped = 0
         try:
-            time_base = tick_length(self._stream)
-            origin = Fraction(self._container.start_time or 0, av.time_base)
-            self.begin = None if start is None else origin + start
-            """Where reading begins, in seconds of the file's clock; None at its first frame."""
-            self.end = None if duration is None else (self.begin or origin) + duration
-            """Where reading ends, in seconds of the file's clock; None at its last frame."""
+            time_base = tick_length(self._file.stream)
             self._shift = 0 if self.begin is None else math.ceil(self.begin / time_base)
             self.shift = self._shift * time_base
             """Seconds by which timestamps are set back; whole ticks of the picture's clock."""
             self._fields = Deinterlacer(deinterlace)
-            self._pictures = self._fields.progressive(self._decoded())
+            self._pictures = self._fields.progressive(self._file.pictures())
             self._first = next(self._pictures, None)
             if self._first is None:
-                raise VideoError(self._nothing_read(start))
+                raise VideoError(self._file.nothing_read())
             if self.begin is None and (ticks := ticks_of(self._first) or 0) < 0:
                 self._shift, self.shift = ticks, ticks * time_base
             if self._first.format.name.startswith("xyz"):
                 raise VideoError(f"{path} has the XYZ colours of cinemas: convert it to RGB first")
             self.info = video_info(
-                self._container,
-                self._stream,
+                self._file.container,
+                self._file.stream,
                 self._first,
                 start,
                 duration,
-                chroma_location=self._chroma_location,
+                chroma_location=self._file.chroma_location,
             )
             if self._fields.deinterlaced:
                 self.info = replace(self.info, field_order=PROGRESSIVE)
         except BaseException:
-            close_reader(self._container, self._stream)
+            self._file.close()
             raise
+
+    @property
+    def damage(self) -> Damage:
+        """What was wrong, so far; complete when the iteration has ended."""
+        return self._file.damage
 
     @property
     def decode_errors(self) -> int:
@@ -221,11 +200,11 @@ class FileSource(ClosedInTheEnd):
     @property
     def container(self) -> InputContainer:
         """What is read; others may ask it about the tracks."""
-        return self._container
+        return self._file.container
 
     def other_packet(self) -> Packet[Any] | None:
         """Of a pipe: the next packet of other tracks that has come; None if there is none yet."""
-        return self._others.popleft() if self._others else None
+        return self._file.other_packet()
 
     def keep_others(self) -> None:
         """Of a pipe: keep the packets of other tracks until somebody asks for them.
@@ -238,12 +217,12 @@ class FileSource(ClosedInTheEnd):
         """Let go of the file; the iteration ends. Harmless when repeated."""
         self._first = None
         self._pictures.close()
-        close_reader(self._container, self._stream)
+        self._file.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
         if not self._keeps_others:
-            self._others = None
+            self._file.drop_others()
         clock = FileClock(self.info, self.damage, self.jumps)
         info = self.info
         while self._first is not None:
@@ -261,132 +240,3 @@ class FileSource(ClosedInTheEnd):
     def skip(self, frames: int) -> None:
         """Leave out the next frames. They are decoded, so that all that follow are the same."""
         self._skipped = frames
-
-    def _container_for(self, accelerator: HWAccel | None) -> InputContainer:
-        return open_container(self.path, accelerator, self._form, self._form_options)
-
-    def _open(self) -> None:
-        self._container = self._container_for(self._accelerator)
-        try:
-            self._stream = picture_stream(self._container, self.path)
-            self._chroma_location = chroma_location(self._container, self._stream)
-        except BaseException:
-            self._container.close()
-            raise
-        self._decoder = decoder_of(self._stream)
-        if self._accelerator is None:
-            self._decoder.thread_type = "AUTO"
-
-    def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
-        """Decode from a key frame at or before `begin`.
-
-        Where a file has no index a seek may land late: then it is tried again some seconds
-        earlier, and in the end the file is read from its top.
-        """
-        time_base = tick_length(self._stream)
-        for margin in () if self.is_pipe else (0, 10):
-            with suppress(FFmpegError):
-                target = math.floor((begin - margin) / time_base)
-                self._container.seek(target, stream=self._stream)
-                pictures = self._all_decoded()
-                first = next(pictures, None)
-                ticks = None if first is None else ticks_of(first)
-                if first is not None and ticks is not None and ticks * time_base <= begin:
-                    return itertools.chain([first], pictures)
-            close_reader(self._container, self._stream)
-            self._open()
-        return self._all_decoded()
-
-    def _decoded(self) -> Generator[av.VideoFrame, None, None]:
-        """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
-        time_base = tick_length(self._stream)
-        reached = Fraction(0)
-        is_inside = self.begin is None
-        pictures = self._from_begin(self.begin) if self.begin else self._all_decoded()
-        for picture in pictures:
-            if (ticks := ticks_of(picture)) is not None:
-                moment = ticks * time_base
-                if self.begin is not None and moment < self.begin:
-                    continue
-                if self.end is not None and moment >= self.end:
-                    return
-                if not is_inside:
-                    is_inside, self.damage = True, Damage()  # what came before is not wanted
-                reached = max(reached, moment + picture.duration * time_base)
-            self.damage.frames += picture.is_corrupt
-            yield picture
-        self._miss(reached)
-
-    def _miss(self, reached: Fraction) -> None:
-        """Note what should have come after `reached`: FFmpeg takes a file cut short for its end."""
-        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
-        if self.begin is not None or self.end is not None or self.damage.packets:
-            counted = 0
-        else:
-            counted = self._stream.frames
-        lacking = self._promised() - reached
-        # Edit lists leave frames out on purpose, but then the header knows of an earlier end.
-        if lacking * frame_rate(self._stream) > Fraction(1, 2):
-            self.damage.missing = max(0, counted - self._packets_read)
-        # A header may lie about its duration; what it counts, it has an index of.
-        is_whole = 0 < counted <= self._packets_read
-        if lacking > _TOLERATED_LOSS and not is_whole and not self.damage.missing:
-            self.damage.ends_early = 1
-
-    def _promised(self) -> Fraction:
-        """Where the picture should end by the header, in seconds of the file's clock."""
-        if self._stream.duration is None:
-            return Fraction(0)
-        promised = (self._stream.start_time or 0) + self._stream.duration
-        whole = promised * tick_length(self._stream)
-        return whole if self.end is None else min(whole, self.end)
-
-    def _all_decoded(self) -> Generator[av.VideoFrame, None, None]:
-        for attempt in range(_READ_ATTEMPTS):
-            self.damage.packets += attempt > 0
-            try:
-                for packet in self._packets():
-                    if packet.size:
-                        self._packets_read += 1
-                        self.damage.marked += packet.is_corrupt
-                        if self._stream.codec_context.name == "ffv1":
-                            self._checksums.look_at(bytes(packet))
-                    try:
-                        pictures = self._decoder.decode(packet)
-                    except FFmpegError:
-                        self.damage.packets += 1
-                        continue
-                    if self._accelerator is not None:  # it packs chroma, which files do not
-                        pictures = [planar_copy(picture) for picture in pictures]
-                    yield from pictures
-                return
-            except IndexError:  # PyAV's, at the end of a file in which a track had appeared late
-                return
-            except FFmpegError:
-                continue  # the next packet may be readable
-
-    def _packets(self) -> Iterator[Packet[Any]]:
-        """Those of the picture; those of other tracks are put aside if this is a pipe."""
-        if not self.is_pipe:
-            yield from self._container.demux(self._stream)
-            return
-        for packet in self._container.demux():
-            if packet.stream.index == self._stream.index:  # of its own, empty ones say 0
-                yield packet
-            elif self._others is not None and packet.size:
-                self._others.append(packet)
-
-    def _nothing_read(self, start: Fraction | None) -> str:
-        if start:
-            return f"{self.path} has no picture at {float(start):g} s: choose an earlier start"
-        if self.end is not None and not self.decode_errors:
-            return f"{self.path} has no picture in the duration asked for: choose a longer one"
-        if self.is_pipe and "mp4" in self._container.format.name:
-            return (
-                f"no picture of {self.path} can be decoded: a pipe can't be read twice, and this"
-                " MP4 has its index at the end; send it with -movflags +faststart, or as a file"
-            )
-        return (
-            f"no picture of {self.path} can be decoded: the file is damaged or empty, or its"
-            " pictures are larger than 16K"
-        )

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import encoders, hardware, picture, sources
+from streamdeblur import decoding, encoders, hardware, picture
 from streamdeblur.cli import main
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.encoders import Encoding, choose_encoding
@@ -103,7 +103,7 @@ def packed_stream(container: Any, name: Path | str) -> Any:
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which CUDA decodes."""
     played = Played()
-    for module in (hardware, sources):
+    for module in (hardware, decoding):
         monkeypatch.setattr(module, "accelerator", lambda device, gpu: played)
         monkeypatch.setattr(module, "picture_stream", packed_stream)
     monkeypatch.setattr(hardware, "decoders", lambda: ["cuda"])
@@ -112,7 +112,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         container = open_container(path, None, *others)
         return Packed(container) if accelerator is played else container
 
-    monkeypatch.setattr(sources, "open_container", opened)
+    monkeypatch.setattr(decoding, "open_container", opened)
 
 
 def test_every_probe_says_why_it_does_not_work() -> None:

@@ -21,8 +21,9 @@ from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
 from streamdeblur.fields import Deinterlace
 from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.outputs import default_output
 from streamdeblur.pipeline import run
-from streamdeblur.sinks import FileSink, default_output
+from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import headers, sources, tracks
+from streamdeblur import decoding, headers, tracks
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
 from streamdeblur.sinks import FileSink
@@ -86,7 +86,7 @@ def test_tags_that_only_the_container_has_are_seen(make_clip: ClipMaker) -> None
         first = source.info
         source._first.color_primaries = source._first.color_trc = 2  # type: ignore[union-attr]
         info = headers.video_info(
-            source._container, source._stream, source._first, None, None, chroma_location=None
+            source.container, source._file.stream, source._first, None, None, chroma_location=None
         )
     assert (first.color_primaries, first.color_trc) == (9, 16)
     assert (info.color_primaries, info.color_trc) == (9, 16)
@@ -187,7 +187,7 @@ def test_a_track_that_appears_late_is_no_error(
             raise IndexError("list index out of range")
 
     path = make_clip(audio=True)
-    monkeypatch.setattr(sources, "open_container", Late)
+    monkeypatch.setattr(decoding, "open_container", Late)
     monkeypatch.setattr(tracks, "open_container", Late)
     with (
         FileSource(path) as source,

@@ -1,0 +1,236 @@
+"""The pictures of a video file as they are decoded, whatever state the file is in."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.packet import Packet
+
+from streamdeblur.correction import planar_copy
+from streamdeblur.damage import Damage, SliceChecksums
+from streamdeblur.errors import VideoError
+from streamdeblur.ffmpeg import close_reader
+from streamdeblur.hardware import accelerator, choose_decoder
+from streamdeblur.headers import (
+    STANDARD_INPUT,
+    chroma_location,
+    decoder_of,
+    frame_rate,
+    is_pipe,
+    open_container,
+    picture_stream,
+    tick_length,
+    ticks_of,
+)
+
+_TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
+_READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
+
+
+class FileDecoder:
+    """Opens a file and decodes its pictures; what cannot be read is counted and stepped over.
+
+    Args:
+        path: the file's; `-` for standard input.
+        start: where to begin, in seconds.
+        duration: how much to read, in seconds.
+        form: FFmpeg's name of the file's format; None where it tells by itself.
+        form_options: for that format, such as `video_size` of raw video.
+        decoder: what decodes: `software`, the name of a kind of hardware, or `auto`. Hardware must
+            give the first pictures as the software does, to the bit; it may not report damage.
+        gpu: which of several GPUs decodes.
+
+    Raises:
+        VideoError: the file cannot be read or has no picture.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        start: Fraction | None,
+        duration: Fraction | None,
+        form: str | None,
+        form_options: Mapping[str, str] | None,
+        decoder: str,
+        gpu: int,
+    ) -> None:
+        self.path = STANDARD_INPUT if str(path) == "-" else Path(path)
+        self.is_pipe = is_pipe(self.path)
+        """Whether it can be read but once."""
+        if self.is_pipe and decoder != "software":
+            raise VideoError(f"{self.path} is decoded on the processor: leave out --decoder")
+        self._form, self._form_options = form, form_options
+        self._others: deque[Packet[Any]] | None = deque()
+        device, notices = choose_decoder(decoder, self._container_for, str(path), gpu)
+        self._accelerator = accelerator(device, gpu) if device else None
+        self.name = device or "software"
+        """What decodes."""
+        self.notices = tuple(notices)
+        """What a person should know of the decoding, one line each."""
+        self.damage = Damage()
+        """What was wrong, so far; complete when the pictures have ended."""
+        self._packets_read = 0
+        self._checksums = SliceChecksums()
+        self._open()
+        self._start = start
+        origin = Fraction(self.container.start_time or 0, av.time_base)
+        self.begin = None if start is None else origin + start
+        """Where reading begins, in seconds of the file's clock; None at its first frame."""
+        self.end = None if duration is None else (self.begin or origin) + duration
+        """Where reading ends, in seconds of the file's clock; None at its last frame."""
+
+    def other_packet(self) -> Packet[Any] | None:
+        """Of a pipe: the next packet of other tracks that has come; None if there is none yet."""
+        return self._others.popleft() if self._others else None
+
+    def drop_others(self) -> None:
+        """Of a pipe: nobody will ask for the packets of other tracks."""
+        self._others = None
+
+    def close(self) -> None:
+        """Let go of the file. Harmless when repeated."""
+        close_reader(self.container, self.stream)
+
+    def pictures(self) -> Generator[av.VideoFrame, None, None]:
+        """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
+        time_base = tick_length(self.stream)
+        reached = Fraction(0)
+        is_inside = self.begin is None
+        pictures = self._from_begin(self.begin) if self.begin else self._all_decoded()
+        for picture in pictures:
+            if (ticks := ticks_of(picture)) is not None:
+                moment = ticks * time_base
+                if self.begin is not None and moment < self.begin:
+                    continue
+                if self.end is not None and moment >= self.end:
+                    return
+                if not is_inside:
+                    is_inside, self.damage = True, Damage()  # what came before is not wanted
+                reached = max(reached, moment + picture.duration * time_base)
+            self.damage.frames += picture.is_corrupt
+            yield picture
+        self._miss(reached)
+
+    def nothing_read(self) -> str:
+        """Why no picture has come."""
+        if self._start:
+            return (
+                f"{self.path} has no picture at {float(self._start):g} s: choose an earlier start"
+            )
+        if self.end is not None and not self.damage.total:
+            return f"{self.path} has no picture in the duration asked for: choose a longer one"
+        if self.is_pipe and "mp4" in self.container.format.name:
+            return (
+                f"no picture of {self.path} can be decoded: a pipe can't be read twice, and this"
+                " MP4 has its index at the end; send it with -movflags +faststart, or as a file"
+            )
+        return (
+            f"no picture of {self.path} can be decoded: the file is damaged or empty, or its"
+            " pictures are larger than 16K"
+        )
+
+    def _container_for(self, accelerator: HWAccel | None) -> InputContainer:
+        return open_container(self.path, accelerator, self._form, self._form_options)
+
+    def _open(self) -> None:
+        self.container = self._container_for(self._accelerator)
+        try:
+            self.stream = picture_stream(self.container, self.path)
+            self.chroma_location = chroma_location(self.container, self.stream)
+        except BaseException:
+            self.container.close()
+            raise
+        self._decoder = decoder_of(self.stream)
+        if self._accelerator is None:
+            self._decoder.thread_type = "AUTO"
+
+    def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
+        """Decode from a key frame at or before `begin`.
+
+        Where a file has no index a seek may land late: then it is tried again some seconds
+        earlier, and in the end the file is read from its top.
+        """
+        time_base = tick_length(self.stream)
+        for margin in () if self.is_pipe else (0, 10):
+            with suppress(FFmpegError):
+                target = math.floor((begin - margin) / time_base)
+                self.container.seek(target, stream=self.stream)
+                pictures = self._all_decoded()
+                first = next(pictures, None)
+                ticks = None if first is None else ticks_of(first)
+                if first is not None and ticks is not None and ticks * time_base <= begin:
+                    return itertools.chain([first], pictures)
+            close_reader(self.container, self.stream)
+            self._open()
+        return self._all_decoded()
+
+    def _miss(self, reached: Fraction) -> None:
+        """Note what should have come after `reached`: FFmpeg takes a file cut short for its end."""
+        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+        if self.begin is not None or self.end is not None or self.damage.packets:
+            counted = 0
+        else:
+            counted = self.stream.frames
+        lacking = self._promised() - reached
+        # Edit lists leave frames out on purpose, but then the header knows of an earlier end.
+        if lacking * frame_rate(self.stream) > Fraction(1, 2):
+            self.damage.missing = max(0, counted - self._packets_read)
+        # A header may lie about its duration; what it counts, it has an index of.
+        is_whole = 0 < counted <= self._packets_read
+        if lacking > _TOLERATED_LOSS and not is_whole and not self.damage.missing:
+            self.damage.ends_early = 1
+
+    def _promised(self) -> Fraction:
+        """Where the picture should end by the header, in seconds of the file's clock."""
+        if self.stream.duration is None:
+            return Fraction(0)
+        promised = (self.stream.start_time or 0) + self.stream.duration
+        whole = promised * tick_length(self.stream)
+        return whole if self.end is None else min(whole, self.end)
+
+    def _all_decoded(self) -> Generator[av.VideoFrame, None, None]:
+        for attempt in range(_READ_ATTEMPTS):
+            self.damage.packets += attempt > 0
+            try:
+                for packet in self._packets():
+                    if packet.size:
+                        self._packets_read += 1
+                        self.damage.marked += packet.is_corrupt
+                        if self.stream.codec_context.name == "ffv1":
+                            self._checksums.look_at(bytes(packet))
+                    try:
+                        pictures = self._decoder.decode(packet)
+                    except FFmpegError:
+                        self.damage.packets += 1
+                        continue
+                    if self._accelerator is not None:  # it packs chroma, which files do not
+                        pictures = [planar_copy(picture) for picture in pictures]
+                    yield from pictures
+                return
+            except IndexError:  # PyAV's, at the end of a file in which a track had appeared late
+                return
+            except FFmpegError:
+                continue  # the next packet may be readable
+
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """Those of the picture; those of other tracks are put aside if this is a pipe."""
+        if not self.is_pipe:
+            yield from self.container.demux(self.stream)
+            return
+        for packet in self.container.demux():
+            if packet.stream.index == self.stream.index:  # of its own, empty ones say 0
+                yield packet
+            elif self._others is not None and packet.size:
+                self._others.append(packet)
