@@ -18,7 +18,8 @@ from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.outputs import open_output, open_pipe, part_name, refuse_paths
 from streamdeblur.picture import PictureTrack
-from streamdeblur.resume import Journal, SegmentedTrack, flush_folder
+from streamdeblur.resume import Journal, flush_folder
+from streamdeblur.segments import SegmentedTrack
 from streamdeblur.sources import FileSource
 from streamdeblur.tracks import TrackCopier, packet_time
 

@@ -20,10 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdeblur import resume, sinks
+from streamdeblur import segments, sinks
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
-from streamdeblur.resume import Journal, decoding_times, work_folder
+from streamdeblur.resume import Journal, work_folder
+from streamdeblur.segments import decoding_times
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity, invert
 
@@ -44,7 +45,7 @@ def model(tmp_path: Path) -> str:
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "SEGMENT", 5)
+    monkeypatch.setattr(segments, "SEGMENT", 5)
 
 
 @pytest.fixture
