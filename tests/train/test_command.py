@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
+from tests.tiny_onnx import identity
 from train.__main__ import main
 from train.compress import main as compress
 from train.config import parse_config
@@ -85,6 +86,20 @@ def test_the_benchmark_of_training_says_what_limits_it(tmp_path, capsys, monkeyp
     assert training.main() == 0
     assert "whole : network alone" in capsys.readouterr().out
     assert 0 < json.loads(figures.read_text())["figures"]["share of it"] < 2
+
+
+def test_the_gain_by_length_of_blur_is_that_of_the_network(tmp_path, capsys, monkeypatch):
+    from bench import lengths
+
+    model, figures = tmp_path / "identity.onnx", tmp_path / "figures.json"
+    model.write_bytes(identity())
+    flags = ["--model", str(model), "--lengths", "2", "16", "--size", "64"]
+    monkeypatch.setattr(sys, "argv", ["lengths", *flags, "--json", str(figures)])
+    lengths.main()
+    rows = json.loads(figures.read_text())["rows"]
+    assert [row[str(model)] for row in rows] == [0, 0]
+    short, long = (row["input dB"] for row in rows)
+    assert 40 > short > long + 5 > 20
 
 
 @pytest.mark.slow

@@ -1,0 +1,97 @@
+"""How much of a blur of known length each network takes away: where it is strong, and where weak.
+
+The easiest motion that there is: straight, even, the same all over the picture, without noise or
+compression, in six directions. What a network can't do here it does nowhere. The photographs are
+those that scikit-image brings, which no network of ours has been trained on, or your own.
+
+    python -m bench.lengths --model fast runs/mine/best.pt
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import skimage.data
+import torch
+from torch import Tensor
+
+from bench import harness
+from streamdeblur.frames import Image
+from train.blur import MARGIN, warp
+from train.data import find_pictures, read_picture
+from train.evaluation.restorer import open_restorer
+from train.metrics import psnr
+
+_GAMMA = 2.2
+_DIRECTIONS = 6
+_OWN = ("astronaut", "coffee", "chelsea", "rocket")  # of scikit-image, in its package
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = harness.parser("bench.lengths", __doc__)
+    parser.add_argument("--model", nargs="+", default=["fast"], help="names, ONNX or checkpoints")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="sharp pictures of your own")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[2, 4, 8, 16, 32, 48])
+    parser.add_argument("--size", type=int, default=208, help="side of the part that is judged")
+    args = parser.parse_args()
+    facts = harness.say_machine()
+    networks = {model: open_restorer(model, "cpu") for model in args.model}
+    sharp = [
+        middle for photo in photos(args.photos) if (middle := centre(photo, args.size)) is not None
+    ]
+    rows = []
+    for length in args.lengths:
+        pairs = [pair for picture in sharp for pair in blurred(picture, length, args.size)]
+        before = [psnr(*pair) for pair in pairs]
+        row: dict[str, float] = {"pixels": length, "input dB": fmean(before)}
+        for name, network in networks.items():
+            after = [psnr(network.restore(blur), truth) for blur, truth in pairs]
+            row[name] = fmean(after) - fmean(before)
+        rows.append(row)
+    columns = {"pixels": "d", "input dB": ".2f", **dict.fromkeys(networks, "+.2f")}
+    harness.show(f"gain in dB, {len(pairs)} pictures a row", columns, rows)
+    harness.write(args.json, facts, rows=rows)
+
+
+def photos(folder: Path | None) -> Iterator[Image]:
+    """Sharp RGB pictures, (H, W, 3)."""
+    if folder is None:
+        yield from (getattr(skimage.data, name)() for name in _OWN)
+    else:
+        yield from map(read_picture, find_pictures(folder))
+
+
+def centre(photo: Image, size: int) -> Tensor | None:
+    """Linear light, (1, 3, side, side), of the middle with a margin; None of a small photograph."""
+    side = size + 2 * MARGIN
+    top, left = ((length - side) // 2 for length in photo.shape[:2])
+    if min(top, left) < 0:
+        return None
+    part = torch.from_numpy(photo[top : top + side, left : left + side].copy())
+    return (part.permute(2, 0, 1)[None].float() / 255) ** _GAMMA
+
+
+def blurred(light: Tensor, length: float, size: int) -> Iterator[tuple[Image, Image]]:
+    """The picture moved evenly over `length` pixels, and its sharp middle, for each direction."""
+    along = torch.linspace(-length / 2, length / 2, 2 * math.ceil(length) + 1)  # half a pixel apart
+    for direction in range(_DIRECTIONS):
+        angle = math.pi * direction / _DIRECTIONS
+        still = torch.zeros_like(along)
+        poses = [along * math.cos(angle), along * math.sin(angle), still, still]
+        seen = warp(light, torch.stack(poses, dim=-1)[None], size)
+        yield displayed(seen.mean(dim=2)), displayed(seen[:, :, len(along) // 2])
+
+
+def displayed(light: Tensor) -> Image:
+    """Linear light (1, 3, H, W) as RGB of 8 bits, (H, W, 3)."""
+    levels = (light[0].clamp(0, 1) ** (1 / _GAMMA) * 255).round().byte()
+    return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+if __name__ == "__main__":
+    main()
