@@ -25,7 +25,7 @@ class TrainConfig:
     high_rate: tuple[Path, ...] = option((), "folders of consecutive frames at 120 fps or more")
     pairs: tuple[Path, ...] = option((), "GoPro folders, or folders with blur/ and sharp/")
     blur_folder: str = option("blur", "name of the blurred folder in pairs: blur or blur_gamma")
-    share_high_rate: float = option(0.15, "share of samples averaged from high-rate frames")
+    share_high_rate: float = option(0.35, "share of samples averaged from high-rate frames")
     share_pairs: float = option(0.2, "share of samples cut from pairs")
     # What to judge by
     val: tuple[Path, ...] = option((), "folders with blur/ and sharp/ that choose the checkpoint")
