@@ -41,9 +41,13 @@ def main() -> None:
     args = parser.parse_args()
     facts = harness.say_machine()
     networks = {model: open_restorer(model, "cpu") for model in args.model}
-    sharp = [
-        middle for photo in photos(args.photos) if (middle := centre(photo, args.size)) is not None
-    ]
+    try:
+        parts = [centre(photo, args.size) for photo in photos(args.photos)]
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    sharp = [part for part in parts if part is not None]
+    if not sharp:
+        parser.error(f"no picture has {args.size + 2 * MARGIN} pixels each way: take less --size")
     rows = []
     for length in args.lengths:
         pairs = [pair for picture in sharp for pair in blurred(picture, length, args.size)]
@@ -51,7 +55,7 @@ def main() -> None:
         row: dict[str, float] = {"pixels": length, "input dB": fmean(before)}
         for name, network in networks.items():
             after = [psnr(network.restore(blur), truth) for blur, truth in pairs]
-            row[name] = fmean(after) - fmean(before)
+            row[name] = fmean(after) - row["input dB"]
         rows.append(row)
     columns = {"pixels": "d", "input dB": ".2f", **dict.fromkeys(networks, "+.2f")}
     harness.show(f"gain in dB, {len(pairs)} pictures a row", columns, rows)

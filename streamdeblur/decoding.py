@@ -41,15 +41,7 @@ _READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it 
 class FileDecoder:
     """Opens a file and decodes its pictures; what cannot be read is counted and stepped over.
 
-    Args:
-        path: the file's; `-` for standard input.
-        start: where to begin, in seconds.
-        duration: how much to read, in seconds.
-        form: FFmpeg's name of the file's format; None where it tells by itself.
-        form_options: for that format, such as `video_size` of raw video.
-        decoder: what decodes: `software`, the name of a kind of hardware, or `auto`. Hardware must
-            give the first pictures as the software does, to the bit; it may not report damage.
-        gpu: which of several GPUs decodes.
+    Its arguments are those of `FileSource`, and mean the same.
 
     Raises:
         VideoError: the file cannot be read or has no picture.
