@@ -16,6 +16,7 @@ from train import losses, processes
 from train.config import TrainConfig
 from train.discriminator import PatchDiscriminator
 from train.perceptual import load_vgg, perceptual_loss
+from train.precision import mixed
 
 
 class Adversary:
@@ -32,7 +33,7 @@ class Adversary:
 
     def learn(self, restored: Tensor, sharp: Tensor, rate: float) -> dict[str, Tensor]:
         """One step of the discriminator; its figures. The generator stays as it is."""
-        with self._autocast(sharp):
+        with mixed(sharp.device, self._config.amp):
             real, fake = self.discriminator(sharp), self.discriminator(restored.detach())
         loss = losses.discriminator_loss(real, fake)
         self._optimizer.zero_grad(set_to_none=True)
@@ -49,7 +50,7 @@ class Adversary:
 
     def loss(self, restored: Tensor, sharp: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What the generator makes small, weighted; and the terms. The discriminator is frozen."""
-        with self._autocast(sharp), self._frozen():
+        with mixed(sharp.device, self._config.amp), self._frozen():
             with torch.no_grad():
                 real, wanted = self.discriminator(sharp), self._features(sharp)
             fake, seen = self.discriminator(restored), self._features(restored)
@@ -69,9 +70,6 @@ class Adversary:
         """Inverse of `state`."""
         self.discriminator.load_state_dict(state["discriminator"])
         self._optimizer.load_state_dict(state["optimizer"])
-
-    def _autocast(self, like: Tensor) -> torch.autocast:
-        return torch.autocast(like.device.type, torch.bfloat16, enabled=self._config.amp)
 
     @contextmanager
     def _frozen(self) -> Iterator[None]:

@@ -71,7 +71,7 @@ class TrainConfig:
     reuse: int = option(4, "times that a synthetic sample is used, with other flips and noise")
     # The machine
     device: str = option("auto", "cpu, cuda, or auto")
-    amp: bool = option(True, "compute in bfloat16 where it is safe")
+    amp: bool = option(True, "bfloat16 where it is safe and the machine has it")
     compile: bool = option(False, "torch.compile the generator")
     threads: int = option(0, "processor threads; 0: torch's default")
     seed: int = option(0, "of everything random; a step's samples depend on it and the step alone")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from train.config import TrainConfig
+from train.muon import Muon
 
 _MATRIX_RATE = 2.0
 """Muon's learning rate over AdamW's: by trial, see train/README.md."""
@@ -39,14 +40,7 @@ class Optimizer:
         ]
         if self._matrices:
             self._rates.append(_MATRIX_RATE)
-            self._optimizers.append(
-                torch.optim.Muon(
-                    [matrix for _, matrix in self._matrices],
-                    lr=config.lr,
-                    weight_decay=0.0,
-                    adjust_lr_fn="match_rms_adamw",
-                )
-            )
+            self._optimizers.append(Muon([matrix for _, matrix in self._matrices], lr=config.lr))
 
     def step(self, rate: float) -> None:
         """Move the weights by the gradients that they hold."""

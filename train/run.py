@@ -19,6 +19,7 @@ from train.data import Samples
 from train.generator import ARCHITECTURES, FastGenerator, PaperGenerator, build
 from train.losses import pixel_loss
 from train.optimizer import Optimizer
+from train.precision import mixed
 from train.schedule import Plan
 
 
@@ -90,7 +91,7 @@ def advance(run: Run, samples: Samples, plan: Plan) -> Figures:
     blurred = blurred.contiguous(memory_format=torch.channels_last)
     sharp = sharp.contiguous(memory_format=torch.channels_last)
     run.network.train()
-    with torch.autocast(blurred.device.type, torch.bfloat16, enabled=config.amp):
+    with mixed(blurred.device, config.amp):
         restored = run.forward(blurred)
     restored = restored.float()
     loss = pixel_loss(restored, sharp, pixel=config.pixel, fft=config.fft, psnr=config.psnr)
