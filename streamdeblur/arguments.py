@@ -132,6 +132,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tile", type=_tile, default="auto", metavar="auto|N|off",
         help="do large pictures in tiles of N pixels; auto: if they do not fit into the memory "
         "(default: %(default)s)")  # fmt: skip
+    add("--views", type=int, choices=(1, 2, 4), default=1,
+        help="of files: do each picture as often, mirrored otherwise each time, and take the mean, "
+        "which is a little better (default: %(default)s)")  # fmt: skip
 
     add = parser.add_argument_group("picture").add_argument
     add(

@@ -247,10 +247,13 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     def say(line: str) -> None:
         _announce(options, line)
 
-    for name in ("skip_sharp", "report"):
-        if getattr(options, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
+    given = {
+        "--skip-sharp": options.skip_sharp,
+        "--report": options.report,
+        "--views": options.views > 1,
+    }
+    for flag in filter(given.get, given):
+        raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?
@@ -280,6 +283,7 @@ def _network(model: str, options: argparse.Namespace) -> Deblurrer:
         threads=options.threads,
         gpu=options.gpu,
         tile=options.tile,
+        views=options.views,
         say=lambda line: _announce(options, line),
     )
     options.networks.append(network)

@@ -24,6 +24,7 @@ from streamdeblur.session import Setting, captured_output, open_session, reason
 from streamdeblur.spec import ModelSpec
 from streamdeblur.threads import spread, turnstile
 from streamdeblur.tiling import RunFailed, Tile, Tiling, need_of
+from streamdeblur.views import VIEWS, averaged
 
 # Sides, in pixels, that a network made elsewhere may want its pictures to be multiples of.
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -50,12 +51,14 @@ class Deblurrer:
         setting: Setting,
         *notices: str,
         tile: Tile = "auto",
+        views: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         path = files.path(setting.precision)
         if path is None:
             raise ModelError(files.complaint(setting.precision))
         self._files, self._setting, self._path, self._say = files, setting, path, say
+        self._views = views
         self._twin: Deblurrer | None = None
         self._turnstile = turnstile()
         self.rescued = 0
@@ -83,6 +86,7 @@ class Deblurrer:
         threads: int | None = None,
         gpu: int = 0,
         tile: Tile = "auto",
+        views: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> Deblurrer:
         """Make a network ready to run.
@@ -99,12 +103,17 @@ class Deblurrer:
             gpu: which of the GPUs, from 0.
             tile: side in pixels of the tiles in which large pictures are done; `auto` cuts what
                 does not fit into the memory, `off` nothing.
+            views: how many mirrored views of each picture are done and averaged, 1, 2 or 4: a
+                little better each time, and so many times the work.
             say: told while the work goes on what a person should know: that pictures are cut,
                 that another engine takes over, that fp16 was not enough.
 
         Raises:
             ModelError: there is no such model, it does not fit, or the device cannot be had.
+            ValueError: there cannot be so many views.
         """
+        if views not in VIEWS:
+            raise ValueError(f"views must be one of {VIEWS}, not {views}")
         files = catalogue.find(model)
         settings = settings_for(files, device=device, precision=precision, threads=threads, gpu=gpu)
         notices: list[str] = []
@@ -113,7 +122,7 @@ class Deblurrer:
             is_silent = setting.device.provider in (CPU, OPENVINO)
             try:
                 with nullcontext() if is_silent else captured_output():
-                    return cls(files, setting, *notices, tile=tile, say=say)
+                    return cls(files, setting, *notices, tile=tile, views=views, say=say)
             except ModelError as error:
                 if setting is settings[-1]:
                     raise
@@ -139,7 +148,8 @@ class Deblurrer:
     @property
     def running(self) -> str:
         """What really runs, in words."""
-        return f"model {self.spec.name}, {self.precision}, on {self.provider}"
+        mean = f", the mean of {self._views} views" if self._views > 1 else ""
+        return f"model {self.spec.name}, {self.precision}, on {self.provider}{mean}"
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Deblur a picture, or several at once.
@@ -161,7 +171,7 @@ class Deblurrer:
             raise ValueError(
                 f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
-        return self._tiling(images, self._whole)
+        return averaged(images, lambda view: self._tiling(view, self._whole), self._views)
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield as many frames, in the same order, each with its `sharp` set.

@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.json and not options.json.absolute().parent.is_dir():
             raise FileNotFoundError(f"there is no folder to write {options.json} in")
         perceptual = open_lpips() if options.lpips else None
-        restorers = [open_restorer(model, options.device) for model in options.model]
+        restorers = [open_restorer(model, options.device, options.views) for model in options.model]
         sets = [
             open_data(folder, blur_folder=options.blur_folder, perceptual=perceptual)
             for folder in options.data
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--video", action="store_true", help="pictures are consecutive frames")
     parser.add_argument(
         "--identity", action="store_true", help="feed the sharp pictures as well: are they harmed?"
+    )
+    parser.add_argument(
+        "--views", type=int, choices=(1, 2, 4), default=1, help="restore so many, take the mean"
     )
     parser.add_argument("--lpips", action="store_true", help="LPIPS too; needs its package")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -6,7 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 from train.config import TrainConfig
 from train.generator import GeneratorConfig, build
+from train.muon import orthogonal
 from train.optimizer import Optimizer
+from train.precision import has_bfloat16, mixed
 
 SHAPES = {
     "fast": GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1)),
@@ -67,3 +69,34 @@ def test_the_state_of_another_kind_is_refused():
     muon = Optimizer(replace(config, optimizer="muon"), network("fast"))
     with pytest.raises(ValueError, match="--optimizer"):
         muon.restore(adamw.state())
+
+
+@pytest.mark.parametrize("shape", [(3, 6, 40), (2, 40, 6), (1, 5, 5)])
+def test_orthogonal_keeps_the_directions_and_evens_out_their_sizes(shape):
+    torch.manual_seed(0)
+    matrices = torch.randn(shape)
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    core = left.mT @ orthogonal(matrices) @ right.mT
+    sizes = torch.diagonal(core, dim1=-2, dim2=-1)
+    assert 0.6 < sizes.min() <= sizes.max() < 1.3
+    assert (core - torch.diag_embed(sizes)).abs().max() < 1e-4
+
+
+def test_orthogonal_is_muons_iteration():
+    torch.manual_seed(0)
+    matrices = torch.randn(2, 6, 40)
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):  # as https://kellerjordan.github.io/posts/muon writes it
+        gram = x @ x.mT
+        x = 3.4445 * x - 4.7750 * gram @ x + 2.0315 * gram @ gram @ x
+    assert torch.allclose(orthogonal(matrices), x, atol=1e-4)
+
+
+def test_bfloat16_is_used_only_where_it_is_wanted_and_there():
+    device = torch.device("cpu")
+    product = {}
+    for wanted in (True, False):
+        with mixed(device, wanted):
+            product[wanted] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    assert product[False] == torch.float32
+    assert (product[True] == torch.bfloat16) == has_bfloat16(device)

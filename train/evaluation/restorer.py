@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
+from streamdeblur.views import averaged
 from train import checkpoint, metrics
 from train.generator import GeneratorConfig, build
 
@@ -36,8 +37,10 @@ class Restorer:
     """What a person should know; one line each."""
 
 
-def open_restorer(model: str, device: Device = "auto") -> Restorer:
+def open_restorer(model: str, device: Device = "auto", views: int = 1) -> Restorer:
     """Make `model` ready: a checkpoint, an ONNX file, or a bundled model's name.
+
+    With more than one of `views` its answer is the mean of theirs.
 
     Raises:
         ModelError: the ONNX file or the bundled model cannot run.
@@ -47,15 +50,29 @@ def open_restorer(model: str, device: Device = "auto") -> Restorer:
     path = Path(model)
     in_parts = not path.exists() and checkpoint.exists(path)
     if in_parts or zipfile.is_zipfile(path):  # what torch writes
-        return _open_checkpoint(path, device)
+        return _in_views(_open_checkpoint(path, device), views)
     try:
-        return _open_onnx(model, device)
+        return _in_views(_open_onnx(model, device), views)
     except ModelError as error:
         if not path.is_file() or path.suffix == ".onnx":
             raise
         raise ValueError(
             f"{model} is neither a checkpoint of `python -m train` nor an ONNX model: {error}"
         ) from error
+
+
+def _in_views(restorer: Restorer, views: int) -> Restorer:
+    if views == 1:
+        return restorer
+
+    def each(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return restorer.restore(images[0])[np.newaxis]
+
+    return replace(
+        restorer,
+        name=f"{restorer.name}, {views} views",
+        restore=lambda picture: averaged(picture[np.newaxis], each, views)[0],
+    )
 
 
 def _open_checkpoint(path: Path, device: Device) -> Restorer:
