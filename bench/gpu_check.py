@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 
 from bench import graphs, harness
 from bench.ceiling import work_of
-from streamdeblur import catalogue, devices, engines, nvidia, session
-from streamdeblur.binding import BoundSession, pinned
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.devices import CPU, CUDA
 from streamdeblur.errors import ModelError
-from streamdeblur.session import Setting, open_session
+from streamdeblur.network import catalogue, devices, engines, nvidia, session
+from streamdeblur.network.binding import BoundSession, pinned
+from streamdeblur.network.devices import CPU, CUDA
+from streamdeblur.network.session import Setting, open_session
 from streamdeblur.spec import ModelSpec
 from train.generator import GeneratorConfig, build
 

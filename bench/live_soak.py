@@ -23,12 +23,12 @@ import numpy as np
 
 from bench import harness
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.feeds import LiveSource
 from streamdeblur.frames import Frame
-from streamdeblur.live import Live
+from streamdeblur.live.feeds import LiveSource
+from streamdeblur.live.recording import Recording
+from streamdeblur.live.rhythm import AdaptiveNetwork, Choice, choices_of
+from streamdeblur.live.run import Live
 from streamdeblur.pipeline import Progress
-from streamdeblur.recording import Recording
-from streamdeblur.rhythm import AdaptiveNetwork, Choice, choices_of
 from streamdeblur.sources import open_source
 
 FRAME = 1 / 30  # second

@@ -16,7 +16,7 @@ import time
 from statistics import median
 
 from bench import harness
-from streamdeblur.feeds import LiveSource
+from streamdeblur.live.feeds import LiveSource
 from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from bench import harness
-from streamdeblur import catalogue
 from streamdeblur.deblurrer import DEFAULT_MODEL, Deblurrer
+from streamdeblur.network import catalogue
 
 SIZES = ["320x240", "640x480", "1280x720", "1920x1080"]
 COLUMNS = {

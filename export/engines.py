@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from streamdeblur import catalogue, devices, engines
-from streamdeblur.choice import settings_for
 from streamdeblur.errors import ModelError
+from streamdeblur.network import catalogue, devices, engines
+from streamdeblur.network.choice import settings_for
 
 Size = tuple[int, int]
 """Width and height, in pixels."""

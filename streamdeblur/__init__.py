@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from streamdeblur.errors import ModelError, StreamDeblurError, VideoError
 
 if TYPE_CHECKING:
-    from streamdeblur.catalogue import bundled_models
     from streamdeblur.deblurrer import Deblurrer
-    from streamdeblur.feeds import LiveSource, RealtimeSource
     from streamdeblur.frames import Frame, VideoInfo
-    from streamdeblur.outputs import default_output
+    from streamdeblur.live.feeds import LiveSource, RealtimeSource
+    from streamdeblur.live.preview import PreviewSink
+    from streamdeblur.live.recording import Recording
+    from streamdeblur.live.restream import Restream
+    from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
+    from streamdeblur.live.serve import ServeSink, Statistics
+    from streamdeblur.network.catalogue import bundled_models
     from streamdeblur.pipeline import Progress, run
-    from streamdeblur.preview import PreviewSink
-    from streamdeblur.recording import Recording
-    from streamdeblur.restream import Restream
-    from streamdeblur.rhythm import AdaptiveNetwork, Choice
-    from streamdeblur.serve import ServeSink, Statistics
     from streamdeblur.sinks import FileSink
     from streamdeblur.sources import FileSource, open_source
     from streamdeblur.spec import ModelSpec
     from streamdeblur.threads import latest, prefetch
+    from streamdeblur.video.outputs import default_output
 
 __all__ = [
     "AdaptiveNetwork",
@@ -61,21 +61,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "catalogue": ("bundled_models",),
     "deblurrer": ("Deblurrer",),
     "frames": ("Frame", "VideoInfo"),
+    "live.feeds": ("LiveSource", "RealtimeSource"),
+    "live.preview": ("PreviewSink",),
+    "live.recording": ("Recording",),
+    "live.restream": ("Restream",),
+    "live.rhythm": ("AdaptiveNetwork", "Choice"),
+    "live.serve": ("ServeSink", "Statistics"),
+    "network.catalogue": ("bundled_models",),
     "pipeline": ("Progress", "run"),
-    "preview": ("PreviewSink",),
-    "recording": ("Recording",),
-    "restream": ("Restream",),
-    "rhythm": ("AdaptiveNetwork", "Choice"),
-    "serve": ("ServeSink", "Statistics"),
-    "outputs": ("default_output",),
     "sinks": ("FileSink",),
-    "feeds": ("LiveSource", "RealtimeSource"),
     "sources": ("FileSource", "open_source"),
     "spec": ("ModelSpec",),
     "threads": ("latest", "prefetch"),
+    "video.outputs": ("default_output",),
 }
 
 

@@ -20,8 +20,8 @@ from streamdeblur.versions import installed
 if TYPE_CHECKING:
     from streamdeblur.deblurrer import Deblurrer
     from streamdeblur.display import Display
-    from streamdeblur.feeds import LiveSource, RealtimeSource
-    from streamdeblur.live import Live
+    from streamdeblur.live.feeds import LiveSource, RealtimeSource
+    from streamdeblur.live.run import Live
     from streamdeblur.pipeline import Progress
     from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
@@ -99,7 +99,7 @@ def _done(options: argparse.Namespace) -> int:
 def _answer(question: Literal["version", "models", "cameras"]) -> int:
     """What is asked for goes to stdout, and nothing else ever does."""
     if question == "models":
-        from streamdeblur.catalogue import DEFAULT_MODEL, bundled_models
+        from streamdeblur.network.catalogue import DEFAULT_MODEL, bundled_models
 
         for model in bundled_models():
             default = "  (default)" if model.name == DEFAULT_MODEL else ""
@@ -107,7 +107,7 @@ def _answer(question: Literal["version", "models", "cameras"]) -> int:
             print(f"{model.name:<12} {model.size / 1e6:6.1f} MB  {precisions}{default}")
         return 0
     if question == "cameras":
-        from streamdeblur.cameras import list_cameras
+        from streamdeblur.live.cameras import list_cameras
 
         for number, camera in (found := list_cameras()):
             print(f"{number:<4} {camera}")
@@ -217,7 +217,7 @@ def _reported(options: argparse.Namespace) -> Iterator[Report | None]:
 
 def _output(path: Path, options: argparse.Namespace) -> Path:
     """Where the result of one file goes."""
-    from streamdeblur.outputs import default_output
+    from streamdeblur.video.outputs import default_output
 
     if not _has_files_alone(options):
         raise VideoError(f"{path} has one file as its output; --realtime plays it live")
@@ -229,7 +229,7 @@ def _output(path: Path, options: argparse.Namespace) -> Path:
 
 def _has_files_alone(options: argparse.Namespace) -> bool:
     """Whether the outputs asked for are one file, folder or pipe at most, and nothing live."""
-    from streamdeblur.restream import is_stream
+    from streamdeblur.live.restream import is_stream
 
     is_live = options.preview or options.serve or options.virtual_cam
     streams = [output for output in options.output if output != "-" and is_stream(output)]
@@ -242,7 +242,7 @@ def _is_whole(options: argparse.Namespace) -> bool:
 
 
 def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
-    from streamdeblur.assembly import assembled
+    from streamdeblur.live.assembly import assembled
 
     def say(line: str) -> None:
         _announce(options, line)

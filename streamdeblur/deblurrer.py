@@ -11,20 +11,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdeblur import catalogue
-from streamdeblur.binding import BoundSession, Tensor
-from streamdeblur.catalogue import DEFAULT_MODEL, ModelFiles
-from streamdeblur.choice import settings_for
-from streamdeblur.devices import CPU, OPENVINO, TENSORRT
-from streamdeblur.engines import Engines, load_tensorrt, meanwhile_setting
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
-from streamdeblur.ports import Images, Ports
-from streamdeblur.session import Setting, captured_output, open_session, reason
+from streamdeblur.network import catalogue
+from streamdeblur.network.binding import BoundSession, Tensor
+from streamdeblur.network.catalogue import DEFAULT_MODEL, ModelFiles
+from streamdeblur.network.choice import settings_for
+from streamdeblur.network.devices import CPU, OPENVINO, TENSORRT
+from streamdeblur.network.engines import Engines, load_tensorrt, meanwhile_setting
+from streamdeblur.network.ports import Images, Ports
+from streamdeblur.network.session import Setting, captured_output, open_session, reason
+from streamdeblur.network.tiling import RunFailed, Tile, Tiling, need_of
+from streamdeblur.network.views import VIEWS, averaged
 from streamdeblur.spec import ModelSpec
 from streamdeblur.threads import spread, turnstile
-from streamdeblur.tiling import RunFailed, Tile, Tiling, need_of
-from streamdeblur.views import VIEWS, averaged
 
 # Sides, in pixels, that a network made elsewhere may want its pictures to be multiples of.
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)

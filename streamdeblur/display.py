@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from streamdeblur.pipeline import Progress
 
 if TYPE_CHECKING:
-    from streamdeblur.live import Live
+    from streamdeblur.live.run import Live
 
 Display = AbstractContextManager[Callable[[Progress], None]]
 """Gives, as a `with` block, a function that shows how far the work is."""

@@ -14,14 +14,15 @@ import av
 import numpy as np
 import onnxruntime as ort
 
-from streamdeblur import catalogue, devices, hardware, nvidia, speeds
 from streamdeblur.cache import VARIABLE, cache_folder, cache_size
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.devices import TENSORRT, Device
-from streamdeblur.engines import load_tensorrt
 from streamdeblur.errors import ModelError, StreamDeblurError
+from streamdeblur.network import catalogue, devices, nvidia, speeds
+from streamdeblur.network.devices import TENSORRT, Device
+from streamdeblur.network.engines import load_tensorrt
 from streamdeblur.threads import usable_cores
 from streamdeblur.versions import installed
+from streamdeblur.video import hardware
 
 SIZES = ((640, 480), (1280, 720))
 """Width and height of the pictures that a benchmark runs on, in pixels."""
@@ -166,7 +167,7 @@ def _coders() -> Iterator[Finding]:
 
 
 def _window() -> Finding:
-    from streamdeblur.preview import PreviewSink
+    from streamdeblur.live.preview import PreviewSink
 
     try:
         PreviewSink("streamdeblur").close()

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from streamdeblur import metadata
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
-from streamdeblur.headers import MAX_PIXELS
-from streamdeblur.outputs import part_name, refuse_paths
+from streamdeblur.video.headers import MAX_PIXELS
+from streamdeblur.video.outputs import part_name, refuse_paths
 
 # Libvips tells of damage in images by warnings, which Python would print.
 logging.getLogger("pyvips").addHandler(logging.NullHandler())

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from streamdeblur.addresses import live_address
 from streamdeblur.errors import VideoError
-from streamdeblur.outputs import default_output
+from streamdeblur.live.addresses import live_address
+from streamdeblur.video.outputs import default_output
 
 _IMAGES = (".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _VIDEOS = (

@@ -16,8 +16,8 @@ from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.display import Display
 from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.live.restream import descriptor_for_video
 from streamdeblur.pipeline import Network, Progress, run
-from streamdeblur.restream import descriptor_for_video
 from streamdeblur.resume import (
     Journal,
     digest_of,

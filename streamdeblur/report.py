@@ -17,10 +17,10 @@ from av.error import FFmpegError
 
 from streamdeblur.account import Account, Moment, Point
 from streamdeblur.errors import VideoError
-from streamdeblur.guard import content_policy
-from streamdeblur.headers import open_container
 from streamdeblur.inputs import is_image
-from streamdeblur.outputs import part_name
+from streamdeblur.live.guard import content_policy
+from streamdeblur.video.headers import open_container
+from streamdeblur.video.outputs import part_name
 
 _PAGE = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
 _MOST_PAIRS = 12  # on a page

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
 
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import translated
+from streamdeblur.video.ffmpeg import translated
 
 _FORMAT = 1
 _ENDS = 1 << 20  # bytes at either end of the input that are looked at

@@ -13,14 +13,14 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.errors import ReaderLeft, VideoError
-from streamdeblur.ffmpeg import explained, translated
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.outputs import open_output, open_pipe, part_name, refuse_paths
-from streamdeblur.picture import PictureTrack
 from streamdeblur.resume import Journal, flush_folder
-from streamdeblur.segments import SegmentedTrack
 from streamdeblur.sources import FileSource
-from streamdeblur.tracks import TrackCopier, packet_time
+from streamdeblur.video.ffmpeg import explained, translated
+from streamdeblur.video.outputs import open_output, open_pipe, part_name, refuse_paths
+from streamdeblur.video.picture import PictureTrack
+from streamdeblur.video.segments import SegmentedTrack
+from streamdeblur.video.tracks import TrackCopier, packet_time
 
 
 class FileSink:

@@ -12,15 +12,15 @@ from typing import Any
 from av.container import InputContainer
 from av.packet import Packet
 
-from streamdeblur.addresses import Transport, live_address
-from streamdeblur.clocks import FileClock
-from streamdeblur.damage import Damage
-from streamdeblur.decoding import FileDecoder
 from streamdeblur.errors import VideoError
-from streamdeblur.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
-from streamdeblur.fields import Deinterlace, Deinterlacer
 from streamdeblur.frames import ClosedInTheEnd, Frame
-from streamdeblur.headers import PROGRESSIVE, tick_length, ticks_of, video_info
+from streamdeblur.live.addresses import Transport, live_address
+from streamdeblur.live.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
+from streamdeblur.video.clocks import FileClock
+from streamdeblur.video.damage import Damage
+from streamdeblur.video.decoding import FileDecoder
+from streamdeblur.video.fields import Deinterlace, Deinterlacer
+from streamdeblur.video.headers import PROGRESSIVE, tick_length, ticks_of, video_info
 
 
 def open_source(

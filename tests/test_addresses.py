@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdeblur.addresses import live_address, shown, without_secrets
 from streamdeblur.errors import VideoError
+from streamdeblur.live.addresses import live_address, shown, without_secrets
 from streamdeblur.sources import open_source
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="devices are called otherwise")

@@ -14,10 +14,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur import binding, devices
-from streamdeblur.binding import BoundSession
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.frames import Frame
+from streamdeblur.network import binding, devices
+from streamdeblur.network.binding import BoundSession
 from tests.tiny_onnx import OURS, foreign, identity, invert, overflowing
 
 Open = Callable[[bytes], ort.InferenceSession]

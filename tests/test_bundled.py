@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur.catalogue import bundled_models
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.network.catalogue import bundled_models
 
 Picture = NDArray[np.uint8]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamdeblur import catalogue, devices, speeds
-from streamdeblur.catalogue import ModelFiles, find
-from streamdeblur.choice import precision_on, settings_for
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
+from streamdeblur.network import catalogue, devices, speeds
+from streamdeblur.network.catalogue import ModelFiles, find
+from streamdeblur.network.choice import precision_on, settings_for
 from streamdeblur.spec import ModelSpec
 from tests.tiny_onnx import FLOAT16, foreign, invert, model, overflowing
 

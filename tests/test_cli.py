@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdeblur import catalogue, display, doctor, sinks, speeds
+from streamdeblur import display, doctor, sinks
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
+from streamdeblur.network import catalogue, speeds
 from streamdeblur.spec import ModelSpec
 from tests.conftest import ClipMaker, write_clip
 from tests.tiny_onnx import foreign, identity, invert, language_model, overflowing

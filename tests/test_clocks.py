@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import pytest
 
-from streamdeblur.clocks import Clock, Pace, moment_of
+from streamdeblur.video.clocks import Clock, Pace, moment_of
 
 
 def ticks(*pictures: tuple[int | None, float]) -> list[int]:
@@ -67,8 +67,8 @@ def test_pace_holds_back_what_is_early(monkeypatch: pytest.MonkeyPatch) -> None:
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr("streamdeblur.clocks.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("streamdeblur.clocks.time.sleep", sleep)
+    monkeypatch.setattr("streamdeblur.video.clocks.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("streamdeblur.video.clocks.time.sleep", sleep)
     pace = Pace()
     assert pace.wait_for(Fraction(100)) == 10.0
     assert pace.wait_for(Fraction(201, 2)) == 10.5

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamdeblur.cli import main
-from streamdeblur.damage import SliceChecksums
 from streamdeblur.sources import FileSource
-from streamdeblur.tracks import TrackCopier
+from streamdeblur.video.damage import SliceChecksums
+from streamdeblur.video.tracks import TrackCopier
 from tests.conftest import ClipMaker, write_clip
 from tests.tiny_onnx import identity
 

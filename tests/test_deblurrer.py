@@ -14,15 +14,15 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur import catalogue, devices
 from streamdeblur import deblurrer as module
-from streamdeblur.catalogue import bundled_models
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
-from streamdeblur.nvidia import has_driver
-from streamdeblur.ports import Ports
-from streamdeblur.session import Setting, captured_output
+from streamdeblur.network import catalogue, devices
+from streamdeblur.network.catalogue import bundled_models
+from streamdeblur.network.nvidia import has_driver
+from streamdeblur.network.ports import Ports
+from streamdeblur.network.session import Setting, captured_output
 from streamdeblur.spec import FORMAT_VERSION, ModelSpec
 from tests.tiny_onnx import (
     FLOAT16,

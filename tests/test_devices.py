@@ -14,11 +14,11 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from streamdeblur import devices, nvidia, session
 from streamdeblur.cache import cache_folder, cache_size
-from streamdeblur.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
 from streamdeblur.errors import ModelError
-from streamdeblur.session import Setting, open_session
+from streamdeblur.network import devices, nvidia, session
+from streamdeblur.network.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
+from streamdeblur.network.session import Setting, open_session
 from tests.tiny_onnx import identity
 
 GIB = 1 << 30

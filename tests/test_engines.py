@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from streamdeblur import devices, engines, nvidia
-from streamdeblur.engines import Engines, engine_folder, is_built, meanwhile_setting
 from streamdeblur.errors import ModelError
-from streamdeblur.session import Setting
+from streamdeblur.network import devices, engines, nvidia
+from streamdeblur.network.engines import Engines, engine_folder, is_built, meanwhile_setting
+from streamdeblur.network.session import Setting
 from tests.tiny_onnx import identity, invert, model
 
 SETTING = Setting(devices.find("tensorrt"), "fp16")

@@ -18,11 +18,11 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import feeds
-from streamdeblur.addresses import live_address
 from streamdeblur.errors import VideoError
-from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.frames import Frame
+from streamdeblur.live import feeds
+from streamdeblur.live.addresses import live_address
+from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 from tests.conftest import ClipMaker
@@ -216,7 +216,7 @@ def test_one_who_answers_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPat
 def test_hls_is_played_at_its_own_pace(tmp_path: Path) -> None:
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-    from streamdeblur.restream import Restream
+    from streamdeblur.live.restream import Restream
 
     with (
         live("lavfi:testsrc2=size=64x48:rate=25:duration=1") as made,

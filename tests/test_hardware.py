@@ -13,16 +13,16 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import decoding, encoders, hardware, picture
 from streamdeblur.cli import main
 from streamdeblur.correction import planar_copy, planes
-from streamdeblur.encoders import Encoding, choose_encoding
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.headers import open_container, picture_stream
-from streamdeblur.nvidia import has_driver
+from streamdeblur.network.nvidia import has_driver
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
+from streamdeblur.video import decoding, encoders, hardware, picture
+from streamdeblur.video.encoders import Encoding, choose_encoding
+from streamdeblur.video.headers import open_container, picture_stream
 from tests.conftest import ClipMaker, noisy_picture
 
 no_gpu = pytest.mark.skipif(has_driver(), reason="there is an NVIDIA driver")

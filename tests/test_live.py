@@ -20,13 +20,13 @@ import pytest
 
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.detached import Detached
 from streamdeblur.errors import ModelError, VideoError
-from streamdeblur.feeds import LiveSource
 from streamdeblur.frames import Frame
-from streamdeblur.live import Live
-from streamdeblur.recording import Recording
-from streamdeblur.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.live.detached import Detached
+from streamdeblur.live.feeds import LiveSource
+from streamdeblur.live.recording import Recording
+from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.live.run import Live
 from streamdeblur.sources import open_source
 from streamdeblur.threads import promised
 from tests.broadcast import Broadcast
@@ -226,7 +226,7 @@ def test_the_example_of_the_readme_runs() -> None:
 
 
 def test_the_cameras_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
-    from streamdeblur import cameras
+    from streamdeblur.live import cameras
 
     if cameras.camera_format() != "v4l2":
         pytest.skip("devices are called otherwise")

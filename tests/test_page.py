@@ -26,7 +26,7 @@ from selenium.webdriver.support.select import Select
 
 from streamdeblur.correction import blended
 from streamdeblur.frames import Frame
-from streamdeblur.serve import ServeSink, Statistics
+from streamdeblur.live.serve import ServeSink, Statistics
 
 BEFORE, AFTER = (200, 40, 40), (40, 160, 60)
 SWITCHES = [
@@ -236,7 +236,7 @@ def test_a_page_of_an_earlier_run_says_that_its_token_is_old(browser: webdriver.
 def test_where_webrtc_does_not_get_through_there_is_mjpeg(
     browser: webdriver.Chrome, sink: ServeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    webrtc = pytest.importorskip("streamdeblur.webrtc")
+    webrtc = pytest.importorskip("streamdeblur.live.webrtc")
 
     async def fail(*_: object) -> str:
         raise ValueError("no")

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 
 from streamdeblur.errors import VideoError
-from streamdeblur.preview import PreviewSink
+from streamdeblur.live.preview import PreviewSink
 from streamdeblur.sources import open_source
 from tests.broadcast import Broadcast
 from tests.tiny_onnx import invert

@@ -22,13 +22,13 @@ import numpy as np
 import pytest
 
 from streamdeblur.errors import VideoError
-from streamdeblur.feeds import LiveSource
-from streamdeblur.fitting import boxed, fitted
 from streamdeblur.frames import Frame
-from streamdeblur.recording import Recording
-from streamdeblur.restream import Restream, descriptor_for_video, is_stream
+from streamdeblur.live.feeds import LiveSource
+from streamdeblur.live.recording import Recording
+from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
+from streamdeblur.live.virtualcam import VirtualCamera
 from streamdeblur.sources import open_source
-from streamdeblur.virtualcam import VirtualCamera
+from streamdeblur.video.fitting import boxed, fitted
 
 CAMERA = "lavfi:color=gray:size=64x48:rate=50"
 
@@ -121,7 +121,7 @@ def test_the_recording_stays_if_it_cannot_be_repacked(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("streamdeblur.recording.repacked", fail)
+    monkeypatch.setattr("streamdeblur.live.recording.repacked", fail)
     recording = Recording(tmp_path / "clip.mp4", camera.info)
     for frame in sharpened(camera, 5):
         recording.write(frame)
@@ -155,7 +155,7 @@ def test_a_frame_that_fits_is_left_alone() -> None:
 
 RECORD_FOREVER = """
 import sys
-from streamdeblur.recording import Recording
+from streamdeblur.live.recording import Recording
 from streamdeblur.sources import open_source
 
 with open_source("lavfi:testsrc2=size=64x48:rate=50") as source:

@@ -20,11 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdeblur import segments, sinks
+from streamdeblur import sinks
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.resume import Journal, work_folder
-from streamdeblur.segments import decoding_times
+from streamdeblur.video import segments
+from streamdeblur.video.segments import decoding_times
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity, invert
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamdeblur import rhythm
 from streamdeblur.correction import blended
-from streamdeblur.delays import Delays
 from streamdeblur.frames import Frame, Image
-from streamdeblur.rhythm import (
+from streamdeblur.live import rhythm
+from streamdeblur.live.delays import Delays
+from streamdeblur.live.rhythm import (
     AdaptiveNetwork,
     Choice,
     choices_of,

@@ -24,12 +24,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur import assembly, serve
 from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
-from streamdeblur.serve import ServeSink, Statistics
+from streamdeblur.live import assembly, serve
+from streamdeblur.live.serve import ServeSink, Statistics
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import invert
 
@@ -276,7 +276,7 @@ def test_what_is_too_long_or_no_http_is_refused(
 def test_a_request_that_does_not_come_is_not_waited_for(
     sink: ServeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("streamdeblur.guard._SECONDS_TO_ASK", 0.1)
+    monkeypatch.setattr("streamdeblur.live.guard._SECONDS_TO_ASK", 0.1)
     assert raw(sink, b"GET /state HTTP/1.1\r\nHost:") == 408
 
 
@@ -453,7 +453,7 @@ def test_addresses_that_cannot_be_served_on_are_explained(sink: ServeSink) -> No
 def test_without_aiortc_there_is_mjpeg_and_a_word_about_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "streamdeblur.webrtc", None)
+    monkeypatch.setitem(sys.modules, "streamdeblur.live.webrtc", None)
     with ServeSink(Network()) as sink:
         assert "pip install 'streamdeblur[serve]'" in sink.notices[0]
         assert json.loads(ask(sink)[1])["webrtc"] is False
@@ -493,8 +493,8 @@ def test_webrtc_offers_are_limited_and_forgotten_when_nobody_comes(
     sink: ServeSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("aiortc")
-    monkeypatch.setattr("streamdeblur.webrtc.MOST_PEERS", 2)
-    monkeypatch.setattr("streamdeblur.webrtc._SECONDS_TO_CONNECT", 2.0)
+    monkeypatch.setattr("streamdeblur.live.webrtc.MOST_PEERS", 2)
+    monkeypatch.setattr("streamdeblur.live.webrtc._SECONDS_TO_CONNECT", 2.0)
     offer = {"sdp": offered()}
     assert [post(sink, "/offer", offer)[0] for _ in range(3)] == [200, 200, 503]
     assert json.loads(ask(sink)[1])["webrtc"] is False  # so that the page asks for MJPEG
@@ -512,7 +512,7 @@ def test_webrtc_may_use_the_network_for_a_sharp_picture() -> None:
     pytest.importorskip("aiortc")
     from aiortc.codecs.vpx import Vp8Encoder
 
-    import streamdeblur.webrtc  # noqa: F401
+    import streamdeblur.live.webrtc  # noqa: F401
 
     encoder = Vp8Encoder()
     assert encoder.target_bitrate == 4_000_000

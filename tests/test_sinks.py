@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
-from streamdeblur.fields import Deinterlace
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.outputs import default_output
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
+from streamdeblur.video.fields import Deinterlace
+from streamdeblur.video.outputs import default_output
 from tests.conftest import ClipMaker
 
 MS = Fraction(1, 1000)

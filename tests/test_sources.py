@@ -12,11 +12,11 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur import decoding, headers, tracks
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
+from streamdeblur.video import decoding, headers, tracks
 from tests.conftest import ClipMaker
 
 MS = Fraction(1, 1000)

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdeblur import memory, tiling
+from streamdeblur import memory
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
+from streamdeblur.network import tiling
+from streamdeblur.network.tiling import Images, RunFailed, Tiling, cut
 from streamdeblur.spec import ModelSpec
-from streamdeblur.tiling import Images, RunFailed, Tiling, cut
 from tests.conftest import write_clip
 from tests.tiny_onnx import foreign, identity
 

@@ -16,8 +16,8 @@ import pytest
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
-from streamdeblur.headers import MAX_PIXELS
 from streamdeblur.sources import open_source
+from streamdeblur.video.headers import MAX_PIXELS
 from tests.conftest import ClipMaker, write_clip
 from tests.tiny_onnx import external_weight, identity, model
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamdeblur import arguments
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.views import VIEWS, averaged
+from streamdeblur.network.views import VIEWS, averaged
 from tests.tiny_onnx import identity
 
 Images = NDArray[np.uint8]

@@ -119,8 +119,8 @@ def built(tmp_path, monkeypatch):
         return tmp_path / "engine"
 
     monkeypatch.setattr(engines, "require_tensorrt", lambda: None)
-    monkeypatch.setattr("streamdeblur.devices.why_missing", lambda device: None)
-    monkeypatch.setattr("streamdeblur.engines.build", build)
+    monkeypatch.setattr("streamdeblur.network.devices.why_missing", lambda device: None)
+    monkeypatch.setattr("streamdeblur.network.engines.build", build)
     return asked
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
-from streamdeblur.views import averaged
+from streamdeblur.network.views import averaged
 from train import checkpoint, metrics
 from train.generator import GeneratorConfig, build
 

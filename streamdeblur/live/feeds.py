@@ -13,13 +13,13 @@ from av.codec.context import Flags
 from av.error import EOFError as EndOfStream
 from av.error import ExitError, FFmpegError
 
-from streamdeblur.addresses import Address
-from streamdeblur.clocks import Clock, Pace, moment_of
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import close_reader, explained, reason
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, VideoInfo, rgb_view
-from streamdeblur.headers import MICROSECOND, chroma_location, picture_stream, video_info
+from streamdeblur.live.addresses import Address
 from streamdeblur.threads import watched
+from streamdeblur.video.clocks import Clock, Pace, moment_of
+from streamdeblur.video.ffmpeg import close_reader, explained, reason
+from streamdeblur.video.headers import MICROSECOND, chroma_location, picture_stream, video_info
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""

@@ -22,10 +22,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from streamdeblur import devices, nvidia
 from streamdeblur.cache import cache_folder
-from streamdeblur.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
 from streamdeblur.errors import ModelError
+from streamdeblur.network import devices, nvidia
+from streamdeblur.network.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
 from streamdeblur.threads import usable_cores
 
 # Free memory of a GPU from which on cuDNN may try all its algorithms, with all the workspace that

@@ -23,13 +23,13 @@ from streamdeblur.correction import (
     planar_copy,
     side_by_side,
 )
-from streamdeblur.encoders import choose_encoding, similar
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import explained
-from streamdeblur.fitting import scaled
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
-from streamdeblur.hardware import maker_of
-from streamdeblur.headers import MATROSKA
+from streamdeblur.video.encoders import choose_encoding, similar
+from streamdeblur.video.ffmpeg import explained
+from streamdeblur.video.fitting import scaled
+from streamdeblur.video.hardware import maker_of
+from streamdeblur.video.headers import MATROSKA
 
 VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from streamdeblur.delays import Delays
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, FrameSink
+from streamdeblur.live.delays import Delays
 from streamdeblur.threads import Handover, begun
 
 _TICK = 0.02  # seconds: a window that is pressed two keys in this time hears one

@@ -13,13 +13,13 @@ from typing import Self
 import av
 from av.error import FFmpegError
 
-from streamdeblur.addresses import SCHEMES, shown, without_secrets
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import explained, translated
-from streamdeblur.fitting import fitted
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.outputs import refuse_paths
-from streamdeblur.picture import PictureTrack
+from streamdeblur.live.addresses import SCHEMES, shown, without_secrets
+from streamdeblur.video.ffmpeg import explained, translated
+from streamdeblur.video.fitting import fitted
+from streamdeblur.video.outputs import refuse_paths
+from streamdeblur.video.picture import PictureTrack
 
 _FORMATS = {"rtsp": "rtsp", "rtsps": "rtsp", "rtmp": "flv", "rtmps": "flv", "rtp": "rtp_mpegts"}
 _CONTAINER: dict[str, dict[str, str]] = {

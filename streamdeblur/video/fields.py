@@ -10,7 +10,7 @@ import av
 from av.filter import Graph
 
 from streamdeblur.correction import planar_copy
-from streamdeblur.filters import filter_chain
+from streamdeblur.video.filters import filter_chain
 
 Deinterlace = Literal["auto", "on", "off"]
 """Which frames become progressive: those that are marked as interlaced, all, or none."""

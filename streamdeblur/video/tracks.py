@@ -17,8 +17,8 @@ from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
-from streamdeblur.headers import LEAP_BACK, MATROSKA, is_pipe, open_container, picture_stream
 from streamdeblur.sources import FileSource
+from streamdeblur.video.headers import LEAP_BACK, MATROSKA, is_pipe, open_container, picture_stream
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only

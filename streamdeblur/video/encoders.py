@@ -10,12 +10,12 @@ import av
 from av.codec.codec import UnknownCodecError
 
 from streamdeblur.correction import planar_layout
-from streamdeblur.encoder_settings import options_for
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.hardware import MAKERS, encoder_failure, encoders, host_layouts
-from streamdeblur.headers import MATROSKA
-from streamdeblur.layouts import distance, fits, losses, traits
+from streamdeblur.video.encoder_settings import options_for
+from streamdeblur.video.hardware import MAKERS, encoder_failure, encoders, host_layouts
+from streamdeblur.video.headers import MATROSKA
+from streamdeblur.video.layouts import distance, fits, losses, traits
 
 _FAMILIES = {
     # The codec of the input, and the encoder that keeps it.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from streamdeblur import devices, speeds
-from streamdeblur.catalogue import ModelFiles
-from streamdeblur.devices import OPENVINO, Device
 from streamdeblur.errors import ModelError
-from streamdeblur.session import Setting
+from streamdeblur.network import devices, speeds
+from streamdeblur.network.catalogue import ModelFiles
+from streamdeblur.network.devices import OPENVINO, Device
+from streamdeblur.network.session import Setting
 
 
 def settings_for(

@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from streamdeblur.errors import VideoError
-from streamdeblur.fitting import boxed
 from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.video.fitting import boxed
 
 
 class VirtualCamera:

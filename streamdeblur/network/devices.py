@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime as ort
 
 from streamdeblur.errors import ModelError
-from streamdeblur.nvidia import has_driver
+from streamdeblur.network.nvidia import has_driver
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"

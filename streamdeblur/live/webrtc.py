@@ -18,7 +18,7 @@ from aiortc import (
 )
 from aiortc.codecs import vpx
 
-from streamdeblur.newest import Newest
+from streamdeblur.live.newest import Newest
 from streamdeblur.stills import as_planes
 
 MOST_PEERS = 8

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnxruntime as ort
 
-from streamdeblur import nvidia
 from streamdeblur.cache import cache_folder
-from streamdeblur.catalogue import ModelFiles
+from streamdeblur.network import nvidia
+from streamdeblur.network.catalogue import ModelFiles
 from streamdeblur.threads import usable_cores
 
 _FILE = "speeds.json"

@@ -7,9 +7,9 @@ from fractions import Fraction
 
 import av
 
-from streamdeblur.damage import Damage
 from streamdeblur.frames import VideoInfo
-from streamdeblur.headers import LEAP_BACK, MICROSECOND, ticks_of
+from streamdeblur.video.damage import Damage
+from streamdeblur.video.headers import LEAP_BACK, MICROSECOND, ticks_of
 
 # Moments of a stream that differ so much from the clock's, in seconds, come from a new beginning.
 _LEAP = Fraction(2)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from streamdeblur.frames import Frame
-from streamdeblur.guard import (
+from streamdeblur.live.guard import (
     HEADER_BYTES,
     Guard,
     Refusal,
@@ -28,8 +28,8 @@ from streamdeblur.guard import (
     guarding_headers,
     read_request,
 )
-from streamdeblur.listening import listen, page_url
-from streamdeblur.newest import Newest
+from streamdeblur.live.listening import listen, page_url
+from streamdeblur.live.newest import Newest
 from streamdeblur.stills import as_jpeg, as_png
 from streamdeblur.threads import event_loop
 
@@ -100,7 +100,7 @@ class ServeSink:
         self._arrived: deque[Frame] = deque(maxlen=1)
         self._viewers: set[asyncio.Task[None]] = set()
         try:
-            from streamdeblur.webrtc import Peers
+            from streamdeblur.live.webrtc import Peers
         except ImportError:
             self._peers = None
             self.notices = (

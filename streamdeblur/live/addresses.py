@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from streamdeblur.cameras import camera_format, camera_name, cameras_found
 from streamdeblur.errors import VideoError
+from streamdeblur.live.cameras import camera_format, camera_name, cameras_found
 
 Transport = Literal["tcp", "udp"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from streamdeblur import devices
-from streamdeblur.devices import CUDA
+from streamdeblur.network import devices
+from streamdeblur.network.devices import CUDA
 from streamdeblur.threads import turnstile
 
 Tensor = NDArray[Any]

@@ -7,8 +7,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from streamdeblur.filters import filter_chain
 from streamdeblur.frames import Frame, Image
+from streamdeblur.video.filters import filter_chain
 
 
 def fitted(frame: Frame, width: int, height: int) -> Frame:

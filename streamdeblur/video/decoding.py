@@ -18,11 +18,11 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.correction import planar_copy
-from streamdeblur.damage import Damage, SliceChecksums
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import close_reader
-from streamdeblur.hardware import accelerator, choose_decoder
-from streamdeblur.headers import (
+from streamdeblur.video.damage import Damage, SliceChecksums
+from streamdeblur.video.ffmpeg import close_reader
+from streamdeblur.video.hardware import accelerator, choose_decoder
+from streamdeblur.video.headers import (
     STANDARD_INPUT,
     chroma_location,
     decoder_of,

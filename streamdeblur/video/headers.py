@@ -22,8 +22,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import described, explained
 from streamdeblur.frames import VideoInfo
+from streamdeblur.video.ffmpeg import described, explained
 
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)

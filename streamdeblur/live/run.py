@@ -9,16 +9,16 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
-from streamdeblur.delays import Delays
-from streamdeblur.detached import Detached, LiveSink
 from streamdeblur.errors import StreamDeblurError
-from streamdeblur.feeds import LiveSource, RealtimeSource
 from streamdeblur.frames import Frame
+from streamdeblur.live.delays import Delays
+from streamdeblur.live.detached import Detached, LiveSink
+from streamdeblur.live.feeds import LiveSource, RealtimeSource
+from streamdeblur.live.preview import PreviewSink
+from streamdeblur.live.recording import Recording
+from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
+from streamdeblur.live.serve import ServeSink, Statistics
 from streamdeblur.pipeline import Progress, run
-from streamdeblur.preview import PreviewSink
-from streamdeblur.recording import Recording
-from streamdeblur.rhythm import AdaptiveNetwork, Choice
-from streamdeblur.serve import ServeSink, Statistics
 from streamdeblur.stills import Snapshot
 from streamdeblur.threads import promised
 

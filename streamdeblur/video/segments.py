@@ -15,8 +15,8 @@ from av import VideoFrame
 from av.packet import Packet
 
 from streamdeblur.errors import VideoError
-from streamdeblur.picture import PictureTrack
 from streamdeblur.resume import Journal
+from streamdeblur.video.picture import PictureTrack
 
 SEGMENT = 100
 """Frames of a segment: so much work can be lost, and so far are key frames apart at most."""

@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from streamdeblur.frames import VideoInfo
-from streamdeblur.hardware import encoder_options, maker_of
-from streamdeblur.headers import PROGRESSIVE
-from streamdeblur.layouts import traits
+from streamdeblur.video.hardware import encoder_options, maker_of
+from streamdeblur.video.headers import PROGRESSIVE
+from streamdeblur.video.layouts import traits
 
 # SVT-AV1 prints a banner that only this variable silences (1: errors only).
 os.environ.setdefault("SVT_LOG", "1")

@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from streamdeblur import devices, nvidia
-from streamdeblur.binding import BoundSession, Tensor
 from streamdeblur.cache import cache_folder
 from streamdeblur.errors import ModelError
-from streamdeblur.session import Setting, open_session
-from streamdeblur.speeds import model_hash
+from streamdeblur.network import devices, nvidia
+from streamdeblur.network.binding import BoundSession, Tensor
+from streamdeblur.network.session import Setting, open_session
+from streamdeblur.network.speeds import model_hash
 from streamdeblur.threads import promised, turnstile
 
 Shape = tuple[int, ...]
@@ -205,7 +205,9 @@ class Engines:
 
 def _built_elsewhere(owner: object, path: Path, shape: Shape, setting: Setting) -> Iterator[None]:
     """Build in another process, which may print, block and fail as it likes; None until done."""
-    program = "import sys; from streamdeblur.engines import main; sys.exit(main(sys.argv[1:]))"
+    program = (
+        "import sys; from streamdeblur.network.engines import main; sys.exit(main(sys.argv[1:]))"
+    )
     facts = {
         "shape": list(shape),
         "device": setting.device.name,

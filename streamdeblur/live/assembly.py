@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from streamdeblur.catalogue import bundled_names
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
-from streamdeblur.feeds import LiveSource, RealtimeSource
-from streamdeblur.live import Live
-from streamdeblur.preview import PreviewSink
-from streamdeblur.recording import Recording
-from streamdeblur.restream import Restream, descriptor_for_video, is_stream
-from streamdeblur.rhythm import AdaptiveNetwork, Choice, choices_of
-from streamdeblur.serve import ServeSink
-from streamdeblur.virtualcam import VirtualCamera
+from streamdeblur.live.feeds import LiveSource, RealtimeSource
+from streamdeblur.live.preview import PreviewSink
+from streamdeblur.live.recording import Recording
+from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
+from streamdeblur.live.rhythm import AdaptiveNetwork, Choice, choices_of
+from streamdeblur.live.run import Live
+from streamdeblur.live.serve import ServeSink
+from streamdeblur.live.virtualcam import VirtualCamera
+from streamdeblur.network.catalogue import bundled_names
 
 _FAST = "fast"  # the bundled model that stands in for a slower one
 

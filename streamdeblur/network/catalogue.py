@@ -9,13 +9,13 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from streamdeblur.devices import CPU
 from streamdeblur.errors import ModelError
-from streamdeblur.session import opened
+from streamdeblur.network.devices import CPU
+from streamdeblur.network.session import opened
 from streamdeblur.spec import ModelSpec
 
 DEFAULT_MODEL = "fast"
-_MODELS = Path(__file__).parent / "models"
+_MODELS = Path(__file__).parents[1] / "models"
 _LOWER = ("fp16", "int8")  # precisions that have files of their own: NAME.fp16.onnx
 
 

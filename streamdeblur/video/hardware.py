@@ -24,9 +24,9 @@ from av.video.stream import VideoStream
 
 from streamdeblur.correction import planar_copy, planes
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import close_reader, explained, reason
 from streamdeblur.frames import is_full_range
-from streamdeblur.headers import decoder_of, picture_stream
+from streamdeblur.video.ffmpeg import close_reader, explained, reason
+from streamdeblur.video.headers import decoder_of, picture_stream
 
 Opened = Callable[[HWAccel | None], InputContainer]
 """Opens a file, to be decoded by what is given, or on the processor."""

@@ -13,11 +13,11 @@ import av
 from av.error import FFmpegError
 
 from streamdeblur.errors import VideoError
-from streamdeblur.ffmpeg import translated
-from streamdeblur.fitting import fitted
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.outputs import open_output, part_name, refuse_paths
-from streamdeblur.picture import VARIABLE_RATE, PictureTrack
+from streamdeblur.video.ffmpeg import translated
+from streamdeblur.video.fitting import fitted
+from streamdeblur.video.outputs import open_output, part_name, refuse_paths
+from streamdeblur.video.picture import VARIABLE_RATE, PictureTrack
 
 # What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
 _CONTAINER = {"cluster_time_limit": "250", "flush_packets": "1"}
