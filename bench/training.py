@@ -25,6 +25,7 @@ from bench import harness
 from train import cost, processes, run
 from train.config import TrainConfig
 from train.data import Samples
+from train.precision import has_bfloat16
 from train.schedule import Plan
 
 _MATRIX = 4096
@@ -78,7 +79,8 @@ def _measure(
     samples = Samples(config, device)
     plan = Plan(1e-4, config.crops[0], config.batch, adversarial=False, steady=True)
     same = Same(samples, plan)
-    left, right = torch.randn(2, _MATRIX, _MATRIX, device=device, dtype=torch.bfloat16)
+    kind = torch.bfloat16 if has_bfloat16(device) else torch.float32  # as the network's
+    left, right = torch.randn(2, _MATRIX, _MATRIX, device=device, dtype=kind)
     count = iter(range(10**9))
 
     parts: dict[str, Callable[[], object]] = {
