@@ -106,7 +106,7 @@ def _measure(
         "crops/s, whole step": crops["whole"],
         "whole : network alone": crops["whole"] / crops["network"],
         "network's step, TFLOP/s": used / 1e12,
-        "matrix product in bf16, TFLOP/s": limit / 1e12,
+        f"matrix product in {str(kind)[6:]}, TFLOP/s": limit / 1e12,
         "share of it": used / limit,
     }
 
