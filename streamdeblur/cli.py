@@ -6,15 +6,15 @@ What is heavy is imported after parsing, so that `--help` and usage errors answe
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from streamdeblur.arguments import parse
 from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
+from streamdeblur.signals import interrupt_once, orderly_termination
 from streamdeblur.versions import installed
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the process's own; return its exit code."""
     try:
-        with _orderly_termination():
+        with orderly_termination():
             return _run(parse(argv))
     except ReaderLeft:  # as `head` does, when it has enough
         return 128 + 13  # how shells tell of SIGPIPE
@@ -258,8 +258,7 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?
             _say(f"watch at {live.page.url} (Ctrl-C ends it)")
-        # If the camera's driver hangs, the second Ctrl-C must end what the first could not.
-        signal.signal(signal.SIGINT, _interrupt_once)
+        interrupt_once()
         with _live_display(live, options) as draw, suppress(KeyboardInterrupt):
             live.run(draw)  # Ctrl-C is the normal end
     _announce(options, live.summary())
@@ -317,31 +316,3 @@ def _say_error(message: str) -> None:
 def _say(*lines: str) -> None:
     for line in lines:
         print(f"streamdeblur: {line}", file=sys.stderr)
-
-
-@contextmanager
-def _orderly_termination() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal unwind the stack: partial output goes, threads end."""
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before: dict[int, Any] = {}
-    try:
-        with suppress(ValueError):  # not the main thread: signals are someone else's business
-            for name in (*names, "SIGINT"):
-                number = getattr(signal, name)
-                before[number] = signal.getsignal(number)
-                if name in names and before[number] is not signal.SIG_IGN:  # nohup's wish
-                    signal.signal(number, _terminate)
-        yield
-    finally:
-        with suppress(ValueError):
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _terminate(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _interrupt_once(number: int, _: object) -> None:
-    signal.signal(number, signal.SIG_DFL)
-    raise KeyboardInterrupt

@@ -18,14 +18,14 @@ from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
-from streamdeblur.video.headers import LEAP_BACK, MATROSKA, is_pipe, open_container, picture_stream
+from streamdeblur.video.headers import MATROSKA, is_pipe, open_container, picture_stream
+from streamdeblur.video.order import DISORDER, Order
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
 _MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 _NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS
-_DISORDER = 10  # seconds by which a file may store one track after another
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
 _ITUNES_TAGS = {
@@ -85,9 +85,7 @@ class TrackCopier:
         self._copies: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Any]] = iter(())
         self._running: set[int] = set()
-        self._latest: dict[int, int] = {}
-        self._leaps: dict[int, list[int]] = {}
-        self._jumps = copy_from.jumps if isinstance(copy_from, FileSource) else []
+        self._order = Order(copy_from.jumps if isinstance(copy_from, FileSource) else ())
         self._next: Packet[Any] | None = None
         self._is_placed = False
         self.notices: list[str] = []
@@ -106,7 +104,7 @@ class TrackCopier:
         """Write the packets up to `until`, in seconds of the output's clock; all if None."""
         while (packet := self._next or self._following()) is not None:
             self._next = packet
-            self._is_placed = self._is_placed or self._place(packet, until)
+            self._is_placed = self._is_placed or self._order.place(packet, until)
             if not self._is_placed:
                 return
             moment = packet_time(packet)
@@ -124,7 +122,7 @@ class TrackCopier:
         if self._part.begin:
             # Early, since a seek without an index may land late; packets before are left out.
             with suppress(FFmpegError):
-                self._input.seek(math.floor((self._part.begin - _DISORDER) * av.time_base))
+                self._input.seek(math.floor((self._part.begin - DISORDER) * av.time_base))
         self._packets = self._read(copied)
 
     def close(self) -> None:
@@ -193,7 +191,7 @@ class TrackCopier:
     def _readdressed(self, packet: Packet[Any]) -> bool:
         """Make a packet what the output wants; False if it wants none of it."""
         part, index, moment = self._part, packet.stream_index, packet_time(packet)
-        if moment is not None and part.end is not None and moment > part.end + _DISORDER:
+        if moment is not None and part.end is not None and moment > part.end + DISORDER:
             self._running.clear()  # rather than wait for subtitles that may be hours away
         if not packet.size or index not in self._running:
             return False
@@ -211,35 +209,6 @@ class TrackCopier:
         if no_past and _ends_before_zero(packet):
             return False
         packet.stream = self._copies[index]
-        return True
-
-    def _place(self, packet: Packet[Any], until: Fraction | None) -> bool:
-        """Move a packet that comes out of order behind its predecessor: muxers refuse it otherwise.
-
-        Where the clock of a track leaps back, that of the picture does, and both are set on alike.
-        False if the picture, which is at `until`, may yet come to that place.
-        """
-        index, base = packet.stream_index, packet.time_base
-        if packet.dts is None or not base:
-            return True
-        leaps, latest = self._leaps.setdefault(index, []), self._latest.get(index)
-        dts = packet.dts + (leaps[-1] if leaps else 0)
-        if latest is not None and (latest - dts) * base > LEAP_BACK:
-            count = len(leaps)
-            if count < len(self._jumps):
-                leaps.append(round(self._jumps[count] / base))
-            elif until is not None and until <= latest * base + _DISORDER:
-                return False
-            else:
-                leaps.append(latest + 1 - packet.dts)
-            dts = packet.dts + leaps[-1]
-        if packet.pts is not None:
-            packet.pts += dts - packet.dts
-        packet.dts = dts
-        if latest is not None and dts <= latest:
-            packet.dts = latest + 1
-            packet.pts = None if packet.pts is None else max(packet.pts, packet.dts)
-        self._latest[index] = packet.dts
         return True
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
