@@ -132,7 +132,7 @@ def export(
         fuse_separable: as of `export.fuse.optimise`.
         opset: version of the operators.
         pairs: folder of pairs to measure the precision on; int8 needs it. A file in fp32 is
-            measured in the bf16 that OpenVINO makes of it, where that can be had.
+            measured in the bf16 that OpenVINO makes of it, or torch where that can't be had.
         frames: to calibrate int8 on.
 
     Raises:
@@ -162,7 +162,7 @@ def export(
         elif lower == "fp16":
             verdict = gate.judge(lambda picture: run(picture[np.newaxis])[0][0])
         else:
-            lower, verdict = "bf16", _judge_bf16(model, gate)
+            lower, verdict = "bf16", _judge_bf16(model, network, gate)
         if verdict:
             accepted = [lower] if verdict.accepted else []
             spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
@@ -176,15 +176,16 @@ def export(
     return Written(spec, parity, verdict, in_float)
 
 
-def _judge_bf16(model: bytes, gate: Gate) -> Verdict | None:
-    """What the fp32 file costs as OpenVINO computes it in bf16; None if that cannot be had here."""
+def _judge_bf16(model: bytes, network: Network, gate: Gate) -> Verdict:
+    """What the fp32 file costs as OpenVINO computes it in bf16, or else torch, which always can."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         path.write_bytes(model)
         try:
             deblurrer = Deblurrer.load(path, device="openvino", precision="bf16")
         except ModelError:
-            return None
+            with torch.autocast("cpu", torch.bfloat16):
+                return gate.judge(lambda picture: reference(network, picture[np.newaxis])[0])
         return gate.judge(deblurrer)
 
 

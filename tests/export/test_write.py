@@ -236,24 +236,29 @@ def pairs(tmp_path_factory):
     return folder
 
 
+def refuse(*_, **__):
+    raise ModelError("not here")
+
+
 @SLOW
 def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(write, "_judge_bf16", lambda *_: None)  # as if there were no OpenVINO
+    monkeypatch.setattr(write.Deblurrer, "load", refuse)  # as if there were no OpenVINO
     checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
     flags = ["--twins", "--gate", str(pairs), "--calibrate", str(pairs / "blur")]
     assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx"), *flags]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("10% allowed") == 2
+    assert printed.count("10% allowed") == 3
     names = ["tiny.onnx", "tiny.fp16.onnx", "tiny.int8.onnx"]
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", *names}
     frames = next(verify.proving_frames())
     for name, precision in zip(names, ("fp32", "fp16", "int8"), strict=True):
         running = session(tmp_path / name)
         spec = ModelSpec.from_metadata(running.get_modelmeta().custom_metadata_map)
-        lower = precision != "fp32"
-        assert (spec.precision, spec.twin) == (precision, "tiny.onnx" if lower else None)
-        assert spec.accepted == ([precision] if lower else [])
-        assert set(spec.gate.get("gain", {})) == ({"fp32", precision} if lower else set())
+        measured = "bf16" if precision == "fp32" else precision
+        twin = None if precision == "fp32" else "tiny.onnx"
+        assert (spec.precision, spec.twin) == (precision, twin)
+        assert spec.accepted == [measured]
+        assert set(spec.gate["gain"]) == {"fp32", measured}
         assert running.run(["sharp"], {"frames": frames})[0].shape == frames.shape
     assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx")]) == 0  # of other weights, say
     printed = capsys.readouterr().out
