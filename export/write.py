@@ -163,10 +163,9 @@ def export(
             verdict = gate.judge(lambda picture: run(picture[np.newaxis])[0][0])
         else:
             lower, verdict = "bf16", _judge_bf16(model, network, gate)
-        if verdict:
-            accepted = [lower] if verdict.accepted else []
-            spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
-            model = labelled(judged, spec)
+        accepted = [lower] if verdict.accepted else []
+        spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
+        model = labelled(judged, spec)
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(model)

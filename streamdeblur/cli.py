@@ -252,8 +252,9 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
         "--report": options.report,
         "--views": options.views > 1,
     }
-    for flag in filter(given.get, given):
-        raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
+    for flag, is_given in given.items():
+        if is_given:
+            raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +14,7 @@ from streamdeblur import arguments
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.network.views import VIEWS, averaged
+from tests.test_samples import SAMPLES, decoded
 from tests.tiny_onnx import identity
 
 Images = NDArray[np.uint8]
@@ -81,18 +80,12 @@ def test_live_pictures_are_done_once(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_bundled_network_errs_less_in_the_mean_of_its_views() -> None:
-    samples = Path(__file__).parents[1] / "samples"
     blurred, sharp = (
-        corner_of(samples / name, 24) for name in ("gallery.mp4", "gallery-sharp.mp4")
+        decoded(SAMPLES / name, frames=25)[1][24, :240, :320]
+        for name in ("gallery.mp4", "gallery-sharp.mp4")
     )
     errors = []
     for views in (1, 4):
         restored = Deblurrer.load("fast", device="cpu", views=views)(blurred)
         errors.append(np.square(restored - sharp.astype(float)).mean())
     assert errors[1] < 0.99 * errors[0]
-
-
-def corner_of(clip: Path, index: int) -> Images:
-    with av.open(str(clip)) as container:
-        frame = next(islice(container.decode(video=0), index, None))
-        return frame.to_ndarray(format="rgb24")[:240, :320]

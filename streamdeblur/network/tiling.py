@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamdeblur.errors import ModelError
 from streamdeblur.memory import available_bytes, resident_bytes
+from streamdeblur.network.ports import Images
 from streamdeblur.spec import ModelSpec
 from streamdeblur.threads import turnstile
 
-Images = NDArray[np.uint8]
 Tile = int | Literal["auto", "off"]
 """Side of a tile without its overlap, in pixels; or as large as fits; or the picture whole."""
 

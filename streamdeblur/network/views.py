@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
-Images = NDArray[np.uint8]
+from streamdeblur.network.ports import Images
 
 VIEWS = (1, 2, 4)
 """How many views there can be. None is on its side: that would be another size to prepare for."""
