@@ -152,14 +152,22 @@ def _moving_scene(
     return scene, gamma
 
 
-def average(frames: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Blurred and sharp pictures from high-rate frames (N, T, 3, H, W), T odd.
+def average(
+    frames: Tensor, size: int, *, extent: float, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Blurred and sharp crops from high-rate frames (N, T, 3, size + 2 * MARGIN, same), T odd.
 
-    The GoPro way: the mean over the exposure in linear light against its middle frame.
+    The GoPro way: the mean over the exposure in linear light against its middle frame. In half of
+    the samples the camera shakes in addition, so that a short sequence gives many motions.
     """
-    gamma = _gammas(len(frames), generator)
-    blurred = (frames ** gamma[:, None]).mean(dim=1)
-    return _to_display(blurred, gamma), frames[:, frames.shape[1] // 2]
+    count, length, channels = frames.shape[:3]
+    gamma = _gammas(count, generator)
+    poses = trajectories(count, length, extent=extent, generator=generator)
+    poses = poses * (uniform(generator, 0, 1, count, 1, 1) < 0.5)
+    seen = warp(frames.flatten(0, 1), poses.view(count * length, 1, 4), size)
+    seen = seen.view(count, length, channels, size, size).clamp(0, 1)
+    blurred = (seen ** gamma[:, None]).mean(dim=1)
+    return _to_display(blurred, gamma), seen[:, length // 2]
 
 
 def degrade(blurred: Tensor, dice: Dice) -> Tensor:

@@ -23,8 +23,8 @@ from train.config import TrainConfig
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 POOL_STEPS = 32
 """Steps that a synthetic sample stays in the pool, where samples are used more than once."""
-_EXPOSURES = (7, 9, 11, 13, 15)
-"""Frames in the average of a high-rate sample."""
+_EXPOSURES = (1, 5, 7, 9, 11, 13, 15)
+"""Frames in the average of a high-rate sample; of one frame, to learn to leave it alone."""
 _SUBFRAMES = (11, 13, 15, 17)
 """Poses in the trajectory of a synthetic sample."""
 
@@ -104,7 +104,15 @@ class PictureStore:
             raise ValueError(f"{names[int(different[0])]} and its sharp twin differ in size")
 
     def places(self, count: int, size: int, generator: Generator, *, upto: int = 0) -> Tensor:
-        """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures."""
+        """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures.
+
+        Of every two that are drawn the one with more detail: sky and bare ground teach little.
+        """
+        drawn = torch.stack([self._anywhere(count, size, generator, upto) for _ in range(2)])
+        detail = torch.stack([_detail(self.crops(places, size)) for places in drawn])
+        return torch.where((detail[0] > detail[1])[:, None], drawn[0], drawn[1])
+
+    def _anywhere(self, count: int, size: int, generator: Generator, upto: int) -> Tensor:
         device = generator.device
         choices = len(self) - upto
         which = torch.randint(choices, (count,), generator=generator, device=device)
@@ -229,17 +237,18 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
 
 def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     paths = [path for folder in config.high_rate for path in find_pictures(folder)]
-    store = PictureStore(paths, smallest=max(config.crops), device=device)
+    store = PictureStore(paths, smallest=max(config.crops) + 2 * blur.MARGIN, device=device)
     if len(store) < max(_EXPOSURES):
         raise ValueError(f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames")
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         length = int(dice.host.choice(_EXPOSURES))
-        places = store.places(count, crop, dice.device, upto=length - 1)
+        side = crop + 2 * blur.MARGIN
+        places = store.places(count, side, dice.device, upto=length - 1)
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
-        frames = store.crops(exposure.flatten(0, 1), crop)
-        return blur.average(frames.view(count, length, *frames.shape[1:]), dice.device)
+        frames = store.crops(exposure.flatten(0, 1), side).view(count, length, 3, side, side)
+        return blur.average(frames, crop, extent=config.extent / 2, generator=dice.device)
 
     return make
 
@@ -251,10 +260,17 @@ def _paired(pairs: list[tuple[Path, Path]], smallest: int, device: torch.device)
     blurred.must_match(sharp, [path for path, _ in pairs])
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
-        places = blurred.places(count, crop, dice.device)
+        places = sharp.places(count, crop, dice.device)
         return blurred.crops(places, crop), sharp.crops(places, crop)
 
     return make
+
+
+def _detail(pictures: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours in green, (N,), of pictures (N, 3, H, W)."""
+    green = pictures[:, 1]
+    across, down = green.diff(dim=2), green.diff(dim=1)
+    return across.abs().mean(dim=(1, 2)) + down.abs().mean(dim=(1, 2))
 
 
 def _turn(blurred: Tensor, sharp: Tensor, dice: Dice) -> tuple[Tensor, Tensor]:

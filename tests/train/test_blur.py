@@ -63,10 +63,22 @@ def test_warp_moves_by_whole_pixels():
 def test_integration_happens_in_linear_light(monkeypatch):
     """Half black, half white for half of the time each: brighter than the mean of the codes."""
     monkeypatch.setattr(blur, "_gammas", lambda n, g: torch.full((n, 1, 1, 1), 2.2))
-    frames = torch.zeros(1, 2, 3, 8, 8)
+    side = 8 + 2 * blur.MARGIN
+    frames = torch.zeros(1, 2, 3, side, side)
     frames[:, 1] = 1
-    blurred, _ = blur.average(frames, seeded())
+    blurred, _ = blur.average(frames, 8, extent=0.0, generator=seeded())
     assert blurred.mean().item() == pytest.approx(0.5 ** (1 / 2.2), abs=1e-4)
+
+
+def test_half_of_the_averages_shake_and_none_of_a_single_frame_does():
+    frames = checkerboard(60, 32 + 2 * blur.MARGIN)[:, None]
+    alone, middle = blur.average(frames, 32, extent=20.0, generator=seeded())
+    torch.testing.assert_close(alone, middle, atol=1e-4, rtol=0)
+    standing = frames.expand(-1, 5, -1, -1, -1)
+    blurred, sharp = blur.average(standing, 32, extent=20.0, generator=seeded())
+    torch.testing.assert_close(sharp, middle)
+    moved = (blurred - sharp).abs().amax(dim=(1, 2, 3)) > 0.05
+    assert 15 <= moved.sum() <= 35
 
 
 def test_integrate_blurs_some_and_leaves_still_ones():

@@ -115,11 +115,21 @@ def test_seeds_and_ranks_make_other_batches(photos: Path):
 
 def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):
     for index in range(20):
-        picture = np.full((40, 40, 3), 100, np.uint8)
-        picture[:, index : index + 8] = 200
+        picture = np.full((112, 112, 3), 100, np.uint8)
+        picture[:, 46 + index : 54 + index] = 200
         Image.fromarray(picture).save(tmp_path / f"{index:03d}.png")
     config = TrainConfig(high_rate=(tmp_path,), share_high_rate=1.0, crops=(32,), reuse=1)
     blurred, sharp = Samples(config, CPU).batch(0, 32, 8)
     levels = ((sharp + 1) * 127.5).round().unique().tolist()
     assert set(levels) <= {100, 200}
     assert (blurred - sharp).abs().max() > 0.2
+
+
+def test_crops_with_detail_come_up_more_often(tmp_path):
+    """Three of four draws of two crops hold one of the board that fills half of the picture."""
+    picture = np.full((64, 640, 3), 100, np.uint8)
+    picture[:, :320] = (np.indices((64, 320)).sum(axis=0) % 2 * 255)[..., None]
+    Image.fromarray(picture).save(tmp_path / "half.png")
+    store = PictureStore([tmp_path / "half.png"], smallest=32, device=CPU)
+    left = store.places(1000, 32, torch.Generator().manual_seed(0))[:, 2]
+    assert 0.7 < (left < 304).float().mean() < 0.8
