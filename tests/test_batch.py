@@ -15,7 +15,8 @@ from streamdeblur import photos
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import are_several, tasks_of
-from tests.conftest import ClipMaker, write_clip
+from tests.clips import write_clip
+from tests.conftest import ClipMaker
 from tests.tiny_onnx import invert
 
 Capture = pytest.CaptureFixture[str]

@@ -23,7 +23,8 @@ from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.network import catalogue, speeds
 from streamdeblur.spec import ModelSpec
-from tests.conftest import ClipMaker, write_clip
+from tests.clips import write_clip
+from tests.conftest import ClipMaker
 from tests.tiny_onnx import foreign, identity, invert, language_model, overflowing
 
 Capture = pytest.CaptureFixture[str]

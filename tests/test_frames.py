@@ -20,7 +20,7 @@ from streamdeblur.correction import (
     side_by_side,
 )
 from streamdeblur.frames import Frame, is_full_range, luma_weights, matrix, rgb_view
-from tests.conftest import noisy_picture
+from tests.clips import noisy_picture
 
 LAYOUTS = [
     "yuv420p",

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from streamdeblur.correction import chroma_grid, planar_copy, planes
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
-from tests.conftest import write_clip
+from tests.clips import write_clip
 
 MS = Fraction(1, 1000)
 

@@ -1,12 +1,12 @@
+"""A clip written back: frames, times, tracks and tags as they were."""
+
 from __future__ import annotations
 
 import itertools
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,14 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from numpy.typing import NDArray
 
-from streamdeblur.correction import planar_copy, planes
-from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.frames import Frame
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
-from streamdeblur.video.fields import Deinterlace
 from streamdeblur.video.outputs import default_output
 from tests.conftest import ClipMaker
+from tests.footage import deblur, packets, pictures, samples
 
 MS = Fraction(1, 1000)
 VFR = [0, 40, 70, 140, 150, 310, 350, 600]
@@ -33,65 +30,6 @@ CHAPTERS = [
     {"id": 1, "start": 0, "end": 200, "time_base": MS, "metadata": {"title": "one"}},
     {"id": 2, "start": 200, "end": 480, "time_base": MS, "metadata": {"title": "two"}},
 ]
-INFO = VideoInfo(
-    width=64,
-    height=48,
-    time_base=Fraction(1, 25),
-    rate=Fraction(25),
-    codec="h264",
-    pix_fmt="yuv420p",
-)
-
-
-def deblur(
-    source: Path,
-    output: Path,
-    *,
-    start: Fraction | None = None,
-    duration: Fraction | None = None,
-    deinterlace: Deinterlace = "auto",
-    invert: bool = False,
-    **options: Any,
-) -> FileSink:
-    """Write `source` to `output` as a network that changes nothing, or everything, would."""
-    with (
-        FileSource(source, start=start, duration=duration, deinterlace=deinterlace) as frames,
-        FileSink(output, frames.info, copy_from=frames, **options) as sink,
-    ):
-        for frame in frames:
-            frame.sharp = 255 - frame.image if invert else frame.image.copy()
-            sink.write(frame)
-    assert sink.frames_written == frames.frames_read
-    return sink
-
-
-def pictures(path: Path) -> list[av.VideoFrame]:
-    with av.open(str(path)) as container:
-        return list(container.decode(video=0))
-
-
-def samples(path: Path) -> list[list[NDArray[Any]]]:
-    return [[plane.copy() for plane in planes(planar_copy(p))] for p in pictures(path)]
-
-
-def packets(path: Path, kind: str) -> list[tuple[bytes, Fraction | None]]:
-    """Content and time, in seconds, of the packets of the first track of a kind."""
-    with av.open(str(path)) as container:
-        stream = getattr(container.streams, kind)[0]
-        return [
-            (bytes(packet), None if packet.pts is None else packet.pts * stream.time_base)
-            for packet in container.demux(stream)
-            if packet.size
-        ]
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def clip(make_clip: ClipMaker) -> Path:
-    return make_clip()
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv444p", "yuv420p10le", "yuv444p10le"])
@@ -280,100 +218,6 @@ def test_sound_stays_in_step_with_a_part(make_clip: ClipMaker) -> None:
     assert spans == [(0, Fraction("0.2"))]
 
 
-@pytest.mark.parametrize(
-    ("codec", "name", "encoder"),
-    [
-        ("libx264", "clip.mp4", "libx264"),
-        ("libx265", "clip.mp4", "libx265"),
-        ("libsvtav1", "clip.mkv", "libsvtav1"),
-        ("libvpx-vp9", "clip.webm", "libvpx-vp9"),
-        ("prores_ks", "clip.mov", "prores_ks"),
-        ("ffv1", "clip.mkv", "ffv1"),
-        ("mjpeg", "clip.avi", "libx264"),
-    ],
-)
-def test_the_codec_family_stays(
-    make_clip: ClipMaker,
-    codec: str,
-    name: str,
-    encoder: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    pix_fmt = {"prores_ks": "yuv422p10le", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
-    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else None
-    path = make_clip(name, codec=codec, pix_fmt=pix_fmt, pts=range(3), options=quiet)
-    capfd.readouterr()
-    sink = deblur(path, default_output(path))
-    assert sink.encoder == encoder
-    assert len(sink.notices) == (codec == "mjpeg")
-    assert len(pictures(default_output(path))) == 3
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) -> None:
-    sink = deblur(clip, clip.with_name("out.webm"))
-    assert sink.encoder == "libvpx-vp9"
-    assert sink.notices[0] == "the video becomes VP9 (it was h264)"
-
-
-def test_a_container_of_none_of_our_codecs_is_refused_first(clip: Path) -> None:
-    message = refused(clip.with_name("out.ogv"))
-    assert "ogv files can't hold video that this program encodes: use .mkv" in message
-
-
-def test_an_odd_size_becomes_full_chroma_in_h264(make_clip: ClipMaker) -> None:
-    path = make_clip("odd.mkv", size=(65, 49), codec="ffv1")
-    sink = deblur(path, path.with_name("out.mp4"), codec="h264")
-    after = pictures(path.with_name("out.mp4"))[0]
-    assert (after.width, after.height, after.format.name) == (65, 49, "yuv444p")
-    assert sink.notices[0] == (
-        "the picture becomes yuv444p: libx264 can't code yuv420p at 65x49, an odd size"
-    )
-
-
-def test_depth_that_an_encoder_lacks_is_told(make_clip: ClipMaker) -> None:
-    path = make_clip("deep.mkv", codec="ffv1", pix_fmt="yuv422p12le")
-    sink = deblur(path, path.with_name("out.mp4"), codec="h264")
-    assert pictures(path.with_name("out.mp4"))[0].format.name == "yuv422p10le"
-    assert any("loses depth (12 to 10 bits)" in line for line in sink.notices)
-
-
-def test_rgb_becomes_tagged_yuv_of_the_same_colours(make_clip: ClipMaker) -> None:
-    path = make_clip("rgb.mkv", codec="ffv1", pix_fmt="bgr0")
-    sink = deblur(path, path.with_name("out.mp4"), codec="libx264", crf=0)
-    after = pictures(path.with_name("out.mp4"))
-    assert sink.encoder == "libx264"
-    assert (after[0].format.name, after[0].colorspace, after[0].color_range) == ("yuv444p", 6, 1)
-    for old, new in zip(pictures(path), after, strict=True):
-        difference = old.to_ndarray(format="rgb24").astype(int) - new.to_ndarray(format="rgb24")
-        assert abs(difference.mean()) < 1
-
-
-def test_hdr_tags_reach_the_encoder(make_clip: ClipMaker) -> None:
-    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
-    parameters = f"log-level=none:master-display={display}:max-cll=1000,400"
-    path = make_clip(
-        "hdr.mp4",
-        codec="libx265",
-        pix_fmt="yuv420p10le",
-        options={"x265-params": parameters},
-        colorspace=9,
-        color_range=1,
-        color_primaries=9,
-        color_trc=16,
-        pts=range(3),
-    )
-    before = FileSource(path).info
-    assert before.content_light == (1000, 400)
-    assert before.mastering_display is not None
-    for codec in ("libx265", "libx264"):
-        deblur(path, path.with_name("out.mp4"), codec=codec, overwrite=True)
-        after = FileSource(path.with_name("out.mp4")).info
-        assert after.mastering_display == before.mastering_display
-        assert after.content_light == before.content_light
-        assert after.color_trc == 16
-
-
 def test_compare_puts_the_original_at_the_left(make_clip: ClipMaker) -> None:
     path = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv422p10le", pts=range(3))
     deblur(path, path.with_name("out.mkv"), invert=True, compare=True)
@@ -394,109 +238,6 @@ def test_a_camera_is_recorded(tmp_path: Path) -> None:
             sink.write(frame)
     times = [p.pts * p.time_base for p in pictures(tmp_path / "cam.mp4")]
     assert times == [Fraction(index, 25) for index in range(5)]
-
-
-def test_encoder_options_reach_the_encoder(clip: Path) -> None:
-    small, large = clip.with_name("small.mp4"), clip.with_name("large.mp4")
-    deblur(clip, small, crf=40, preset="fast", encoder_options={"g": "3"})
-    deblur(clip, large, crf=10)
-    assert small.stat().st_size < large.stat().st_size
-    assert sum(picture.key_frame for picture in pictures(small)) >= 4
-
-
-def test_default_output_is_beside_the_input() -> None:
-    assert default_output(Path("a/clip.mp4")) == Path("a/clip.deblurred.mp4")
-    assert default_output(Path("a.b/my.clip.MOV")) == Path("a.b/my.clip.deblurred.MOV")
-
-
-def refused(path: Path, info: VideoInfo = INFO, **options: Any) -> str:
-    before = names(path.parent) if path.parent.exists() else []
-    with pytest.raises(VideoError) as caught:
-        FileSink(path, info, **options)
-    assert (names(path.parent) if path.parent.exists() else []) == before
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path: Path) -> None:
-    assert "there is no folder" in refused(tmp_path / "none" / "out.mp4")
-    (tmp_path / "out.mp4").write_text("precious")
-    message = refused(tmp_path / "out.mp4")
-    assert message == f"{tmp_path / 'out.mp4'} exists; pass --overwrite to replace it"
-    assert "is a folder" in refused(tmp_path)
-    for name in ("out.xyz", "out", "out.png", "out.m3u8"):
-        assert name in refused(tmp_path / name)
-    assert "can't hold video" in refused(tmp_path / "out.wav")
-    assert (tmp_path / "out.mp4").read_text() == "precious"
-
-
-def test_unknown_encoders_and_options_are_refused_with_a_hint(tmp_path: Path) -> None:
-    path = tmp_path / "out.mp4"
-    assert "no video encoder libx624; did you mean" in refused(path, codec="libx624")
-    assert "libx264" in refused(path, codec="libx624")
-    assert "aac encodes audio" in refused(path, codec="aac")
-    assert "mp4 files can't hold vp8" in refused(path, codec="vp8")
-    assert "libx264 has no option crff" in refused(path, encoder_options={"crff": "3"})
-    assert "prores_ks has no option crf" in refused(
-        tmp_path / "out.mov", codec="prores", crf=3, info=INFO
-    )
-    assert "libx264 can't encode out.mp4" in refused(path, preset="warp")
-
-
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_the_input_is_never_the_output(clip: Path, overwrite: bool) -> None:
-    content = clip.read_bytes()
-    aliases = [clip]
-    if sys.platform != "win32":
-        aliases += [clip.with_name("link.mp4"), clip.with_name("hard.mp4")]
-        aliases[1].symlink_to(clip)
-        aliases[2].hardlink_to(clip)
-    for alias in aliases:
-        message = refused(alias, copy_from=clip, overwrite=overwrite)
-        assert "would replace the input" in message
-    part = clip.rename(clip.with_name("new.part.mp4"))
-    assert "would replace the input" in refused(clip.with_name("new.mp4"), copy_from=part)
-    assert part.read_bytes() == content
-
-
-def test_the_output_appears_whole_or_not_at_all(clip: Path) -> None:
-    output = default_output(clip)
-    before = names(clip.parent)
-
-    seen: list[str] = []
-
-    def interrupted(error: BaseException) -> None:
-        with FileSource(clip) as source, FileSink(output, source.info, copy_from=source) as sink:
-            for frame in itertools.islice(source, 3):
-                sink.write(frame)
-            seen.extend(names(clip.parent))
-            raise error
-
-    for error in (KeyboardInterrupt(), VideoError("the model broke")):
-        with pytest.raises(type(error)):
-            interrupted(error)
-        assert names(clip.parent) == before
-    assert "clip.deblurred.part.mp4" in seen
-    assert output.name not in seen
-    deblur(clip, output)
-    assert names(clip.parent) == sorted([*before, output.name])
-
-
-def test_a_part_left_by_a_crash_is_replaced_and_a_failure_keeps_the_old_output(clip: Path) -> None:
-    output = default_output(clip)
-    output.write_text("old")
-    clip.with_name("clip.deblurred.part.mp4").write_text("left by a crash")
-    with (
-        pytest.raises(VideoError, match="no frame was written"),
-        FileSource(clip) as source,
-        FileSink(output, source.info, copy_from=source, overwrite=True),
-    ):
-        pass
-    assert output.read_text() == "old"
-    deblur(clip, output, overwrite=True)
-    assert len(pictures(output)) == 12
-    assert names(clip.parent) == ["clip.deblurred.mp4", "clip.mp4"]
 
 
 def test_helpers_change_nothing_of_the_output(clip: Path) -> None:
@@ -579,14 +320,3 @@ def test_ffprobe_sees_the_same_clip(make_clip: ClipMaker) -> None:
         return report["streams"], times
 
     assert facts(default_output(path)) == facts(path)
-
-
-def test_a_picture_too_narrow_for_x265_becomes_h264(make_clip: ClipMaker) -> None:
-    path = make_clip("thin.mkv", size=(48, 64), codec="ffv1")
-    info = replace(FileSource(path).info, codec="hevc")
-    with FileSource(path) as source, FileSink(path.with_name("out.mp4"), info) as sink:
-        assert sink.notices[0] == "the video becomes H.264 (it was hevc)"
-        for frame in source:
-            sink.write(frame)
-    message = refused(path.with_name("x.mp4"), info, codec="hevc")
-    assert "libx265 can't code 48x64 pixels" in message

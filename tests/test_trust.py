@@ -18,7 +18,8 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.sources import open_source
 from streamdeblur.video.headers import MAX_PIXELS
-from tests.conftest import ClipMaker, write_clip
+from tests.clips import write_clip
+from tests.conftest import ClipMaker
 from tests.tiny_onnx import external_weight, identity, model
 
 Capture = pytest.CaptureFixture[str]

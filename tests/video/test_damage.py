@@ -19,7 +19,8 @@ from streamdeblur.cli import main
 from streamdeblur.sources import FileSource
 from streamdeblur.video.damage import SliceChecksums
 from streamdeblur.video.tracks import TrackCopier
-from tests.conftest import ClipMaker, write_clip
+from tests.clips import write_clip
+from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity
 
 MS = Fraction(1, 1000)

@@ -19,7 +19,7 @@ from streamdeblur.errors import ModelError
 from streamdeblur.network import tiling
 from streamdeblur.network.tiling import Images, RunFailed, Tiling, cut
 from streamdeblur.spec import ModelSpec
-from tests.conftest import write_clip
+from tests.clips import write_clip
 from tests.tiny_onnx import foreign, identity
 
 REACH = 3

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from streamdeblur.errors import VideoError
 from streamdeblur.live.preview import PreviewSink
 from streamdeblur.sources import open_source
-from tests.broadcast import Broadcast
+from tests.live.broadcast import Broadcast
+from tests.patience import eventually
 from tests.tiny_onnx import invert
 
 CAMERA = "lavfi:color=red:size=160x120:rate=25"
@@ -120,7 +121,7 @@ def start(display: Display, tmp_path: Path) -> Iterator[Start]:
     for process in started:
         process.kill()
         process.communicate()
-    wait_until(lambda: not has_window(display))  # else the next test would find it
+    eventually(lambda: not has_window(display))  # else the next test would find it
 
 
 def wait_for_window(display: Display, x: int, color: tuple[int, int, int]) -> None:
@@ -173,13 +174,6 @@ def written(display: Display) -> bool:
     return bool(display.screen()[:20, :20].max(axis=2).min() < 150)
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_the_camera_is_shown_deblurred_until_q_is_pressed(start: Start, display: Display) -> None:
     process = start()
     wait_for_window(display, 32, CYAN)
@@ -196,10 +190,10 @@ def test_the_split_follows_the_mouse(start: Start, display: Display) -> None:
     wait_for_window(display, 120, GREY)
     assert shows(display, 40, RED)  # in the middle until the mouse moves
     display.xdotool("mousemove", "20", "60", "mousemove", "30", "60")
-    wait_until(lambda: shows(display, 40, GREY))
+    eventually(lambda: shows(display, 40, GREY))
     assert shows(display, 20, RED)
     press(display, "c")
-    wait_until(lambda: shows(display, 20, GREY))
+    eventually(lambda: shows(display, 20, GREY))
     process.send_signal(signal.SIGINT)  # Ctrl-C, the other normal end
     assert process.communicate(timeout=20) == ("", "")
     assert process.returncode == 0
@@ -209,9 +203,9 @@ def test_strength_goes_down_and_up(start: Start, display: Display) -> None:
     start()
     wait_for_window(display, 32, CYAN)
     press(display, *["minus"] * 5)
-    wait_until(lambda: shows(display, 32, GREY))
+    eventually(lambda: shows(display, 32, GREY))
     press(display, *["plus"] * 5)
-    wait_until(lambda: shows(display, 32, CYAN))
+    eventually(lambda: shows(display, 32, CYAN))
 
 
 def test_the_figures_and_the_help_come_and_go(start: Start, display: Display) -> None:
@@ -219,9 +213,9 @@ def test_the_figures_and_the_help_come_and_go(start: Start, display: Display) ->
     wait_for_window(display, 32, CYAN)
     assert written(display)
     press(display, "o")
-    wait_until(lambda: not written(display))
+    eventually(lambda: not written(display))
     press(display, "h")
-    wait_until(lambda: written(display))
+    eventually(lambda: written(display))
 
 
 def test_a_pause_holds_the_picture_and_still_compares(start: Start, display: Display) -> None:
@@ -231,9 +225,9 @@ def test_a_pause_holds_the_picture_and_still_compares(start: Start, display: Dis
     time.sleep(0.5)
     assert shows(display, 120, CYAN)  # whatever becomes of the frames that follow
     press(display, "c")
-    wait_until(lambda: shows(display, 40, RED))  # the original of the same picture
+    eventually(lambda: shows(display, 40, RED))  # the original of the same picture
     press(display, "p", "c")
-    wait_until(lambda: shows(display, 120, GREY))
+    eventually(lambda: shows(display, 120, GREY))
 
 
 @pytest.mark.skipif(not shutil.which("openbox"), reason="needs openbox: a window manager does it")
@@ -245,13 +239,13 @@ def test_full_screen_comes_and_goes(start: Start, display: Display) -> None:
     manager = subprocess.Popen(["openbox"], env=display.environment, stderr=subprocess.DEVNULL)
     try:
         start()
-        wait_until(
+        eventually(
             lambda: (np.abs(display.screen().astype(int) - CYAN).max(axis=2) <= 3).sum() > 99
         )
         press(display, "f")
-        wait_until(lambda: width() > 200)  # the window is 160 pixels wide
+        eventually(lambda: width() > 200)  # the window is 160 pixels wide
         press(display, "f")
-        wait_until(lambda: width() < 200)
+        eventually(lambda: width() < 200)
     finally:
         manager.terminate()
         manager.wait()
@@ -263,10 +257,10 @@ def test_a_picture_and_a_recording_are_saved(
     process = start()
     wait_for_window(display, 32, CYAN)
     press(display, "s", "r")
-    wait_until(lambda: list(tmp_path.glob("streamdeblur-*.part.mkv")))
+    eventually(lambda: list(tmp_path.glob("streamdeblur-*.part.mkv")))
     time.sleep(0.5)
     press(display, "r")
-    wait_until(lambda: not list(tmp_path.glob("streamdeblur-*.part.mkv")))
+    eventually(lambda: not list(tmp_path.glob("streamdeblur-*.part.mkv")))
     press(display, "q")
     _, errors = process.communicate(timeout=20)
     (picture,), (recording,) = tmp_path.glob("*.png"), tmp_path.glob("streamdeblur-*.mkv")
@@ -281,7 +275,7 @@ def test_the_next_model_is_taken(start: Start, display: Display) -> None:
     start()
     wait_for_window(display, 32, CYAN)
     press(display, "m")
-    wait_until(lambda: shows(display, 32, RED))  # the bundled network leaves a plain colour alone
+    eventually(lambda: shows(display, 32, RED))  # the bundled network leaves a plain colour alone
 
 
 def test_a_window_that_goes_away_ends_the_command(start: Start, display: Display) -> None:

@@ -29,8 +29,10 @@ from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
 from streamdeblur.live.run import Live
 from streamdeblur.sources import open_source
 from streamdeblur.threads import promised
-from tests.broadcast import Broadcast
 from tests.conftest import ClipMaker
+from tests.footage import levels
+from tests.live.broadcast import Broadcast
+from tests.patience import eventually
 from tests.tiny_onnx import invert
 
 Capture = pytest.CaptureFixture[str]
@@ -52,18 +54,6 @@ def options(tmp_path: Path) -> list[str]:
     model = tmp_path / "invert.onnx"
     model.write_bytes(invert())
     return ["--model", str(model), "--keep-model", "--no-preview"]
-
-
-def levels(path: Path | str) -> list[float]:
-    with av.open(str(path)) as clip:
-        return [float(frame.to_ndarray(format="rgb24").mean()) for frame in clip.decode(video=0)]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_several_outputs_get_every_frame(options: list[str], capfd: Capture) -> None:
@@ -171,7 +161,7 @@ def test_ctrl_c_is_the_normal_end_and_finishes_the_file(
 ) -> None:
     process = start(CAMERA, "-o", "a.mp4")
     part = Path("a.part.mkv")
-    wait_until(lambda: part.exists() and part.stat().st_size > 2000)
+    eventually(lambda: part.exists() and part.stat().st_size > 2000)
     process.send_signal(number)
     output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (status, b""), errors
@@ -183,7 +173,7 @@ def test_ctrl_c_ends_even_while_the_source_is_away(start: Start) -> None:
     with Broadcast() as station:
         process = start(station.url, "-o", "a.mp4")
         part = Path("a.part.mkv")
-        wait_until(lambda: part.exists() and part.stat().st_size > 2000)
+        eventually(lambda: part.exists() and part.stat().st_size > 2000)
         station.off()
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
@@ -217,7 +207,7 @@ def test_a_pipe_is_a_source_too(start: Start, options: list[str]) -> None:
 
 
 def test_the_example_of_the_readme_runs() -> None:
-    readme = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    readme = Path(__file__).parents[2].joinpath("README.md").read_text(encoding="utf-8")
     example = readme.split("```python\n")[1].split("```")[0]
     shown: list[np.ndarray] = []
     names = {"image": np.zeros((48, 64, 3), np.uint8), "show": shown.append}

@@ -29,6 +29,7 @@ from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
 from streamdeblur.live.virtualcam import VirtualCamera
 from streamdeblur.sources import open_source
 from streamdeblur.video.fitting import boxed, fitted
+from tests.footage import levels
 
 CAMERA = "lavfi:color=gray:size=64x48:rate=50"
 
@@ -45,11 +46,6 @@ def sharpened(source: LiveSource, count: int) -> Iterator[Frame]:
     for frame in islice(source, count):
         frame.sharp = frame.image + np.uint8(40)
         yield frame
-
-
-def levels(path: Path | str) -> list[float]:
-    with av.open(str(path)) as clip:
-        return [float(frame.to_ndarray(format="rgb24").mean()) for frame in clip.decode(video=0)]
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov", "clip.webm", "clip.ts"])

@@ -24,8 +24,8 @@ from streamdeblur.live import feeds
 from streamdeblur.live.addresses import live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.sources import open_source
-from tests.broadcast import Broadcast
 from tests.conftest import ClipMaker
+from tests.live.broadcast import Broadcast
 
 SECOND = 1_000_000  # in ticks
 

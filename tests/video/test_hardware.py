@@ -23,7 +23,8 @@ from streamdeblur.sources import FileSource, open_source
 from streamdeblur.video import decoding, encoders, hardware, picture
 from streamdeblur.video.encoders import Encoding, choose_encoding
 from streamdeblur.video.headers import open_container, picture_stream
-from tests.conftest import ClipMaker, noisy_picture
+from tests.clips import noisy_picture
+from tests.conftest import ClipMaker
 
 no_gpu = pytest.mark.skipif(has_driver(), reason="there is an NVIDIA driver")
 has_cuda_built_in = pytest.mark.skipif(

@@ -17,12 +17,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from streamdeblur.cli import main
-from streamdeblur.correction import corrected, planar_copy, planes
+from streamdeblur.correction import corrected, planes
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import is_full_range
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
-from tests.conftest import ClipMaker, write_clip
+from tests.clips import write_clip
+from tests.conftest import ClipMaker
+from tests.footage import in_planes
 from tests.tiny_onnx import identity
 
 # What FFV1 codes, but bgr0, which is RGB without a name for its fourth byte,
@@ -52,10 +54,6 @@ def write(source: FileSource, output: Path, **options: Any) -> FileSink:
 def pictures(path: Path) -> list[av.VideoFrame]:
     with FileSource(path, deinterlace="off") as source:
         return [frame.picture for frame in source]
-
-
-def samples(picture: av.VideoFrame) -> list[np.ndarray]:
-    return [plane.copy() for plane in planes(planar_copy(picture))]
 
 
 @settings(max_examples=25, deadline=None)
@@ -96,7 +94,9 @@ def test_no_sample_of_any_layout_changes(
     assume(before[0].format.name == pix_fmt)  # not every layout has a name in a container
     assert [picture.pts for picture in after] == [0, 40, 95]
     for old, new in zip(before, after, strict=True):
-        assert all(np.array_equal(*pair) for pair in zip(samples(old), samples(new), strict=True))
+        assert all(
+            np.array_equal(*pair) for pair in zip(in_planes(old), in_planes(new), strict=True)
+        )
         if not rgb:
             assert is_full_range(new) == is_full_range(old)
             assert new.colorspace == old.colorspace
@@ -123,7 +123,7 @@ def test_transparency_is_carried(
     for old, new in zip(pictures(path), pictures(output), strict=True):
         assert new.format.name == after
         (seen, depth), (wanted, old_depth) = (
-            (samples(picture)[-1].astype(float), picture.format.components[0].bits)
+            (in_planes(picture)[-1].astype(float), picture.format.components[0].bits)
             for picture in (new, old)
         )
         difference = seen / (2**depth - 1) - wanted / (2**old_depth - 1)
@@ -294,8 +294,8 @@ def test_a_change_is_written_to_the_bit(layout: tuple[str, str, str], strength: 
         ):
             for frame in source:
                 frame.sharp = 255 - frame.image
-                wanted.append(samples(corrected(frame, strength)))
+                wanted.append(in_planes(corrected(frame, strength)))
                 sink.write(frame)
         for new, old in zip(pictures(output), wanted, strict=True):
-            pairs = zip(samples(new), old, strict=True)
+            pairs = zip(in_planes(new), old, strict=True)
             assert all(np.array_equal(*pair) for pair in pairs)

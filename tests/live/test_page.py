@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import av
 import numpy as np
 import pytest
+
+from tests.live.visitors import Network
+from tests.patience import eventually
 
 pytest.importorskip("selenium")
 
@@ -66,13 +67,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         browser.quit()
 
 
-class Network:
-    """What applies the strength."""
-
-    def __init__(self, strength: float = 1.0) -> None:
-        self.strength = strength
-
-
 @contextmanager
 def running(network: Network, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServeSink]:
     """Frames come, some with another shade so that coders of video have work."""
@@ -97,24 +91,12 @@ def running(network: Network, host: str = "127.0.0.1", port: int = 0) -> Iterato
 
 
 @pytest.fixture
-def network() -> Network:
-    return Network()
-
-
-@pytest.fixture
 def sink(network: Network) -> Iterator[ServeSink]:
     with running(network) as sink:
         sink.statistics = Statistics(
             model="tiny", provider="CUDAExecutionProvider", rate=19.96, delay_ms=41.7, dropped=7
         )
         yield sink
-
-
-def eventually(holds: Callable[[], bool], what: Callable[[], Any] = lambda: "") -> None:
-    deadline = time.monotonic() + 40
-    while not holds():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
 
 
 def text(browser: webdriver.Chrome, name: str) -> str:

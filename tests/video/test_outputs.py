@@ -1,0 +1,87 @@
+"""Where results go, whole or not at all, and never in place of what is there."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamdeblur.errors import VideoError
+from streamdeblur.sinks import FileSink
+from streamdeblur.sources import FileSource
+from streamdeblur.video.outputs import default_output
+from tests.footage import deblur, names, pictures, refused
+
+
+def test_default_output_is_beside_the_input() -> None:
+    assert default_output(Path("a/clip.mp4")) == Path("a/clip.deblurred.mp4")
+    assert default_output(Path("a.b/my.clip.MOV")) == Path("a.b/my.clip.deblurred.MOV")
+
+
+def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    assert "there is no folder" in refused(tmp_path / "none" / "out.mp4")
+    (tmp_path / "out.mp4").write_text("precious")
+    message = refused(tmp_path / "out.mp4")
+    assert message == f"{tmp_path / 'out.mp4'} exists; pass --overwrite to replace it"
+    assert "is a folder" in refused(tmp_path)
+    for name in ("out.xyz", "out", "out.png", "out.m3u8"):
+        assert name in refused(tmp_path / name)
+    assert "can't hold video" in refused(tmp_path / "out.wav")
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_input_is_never_the_output(clip: Path, overwrite: bool) -> None:
+    content = clip.read_bytes()
+    aliases = [clip]
+    if sys.platform != "win32":
+        aliases += [clip.with_name("link.mp4"), clip.with_name("hard.mp4")]
+        aliases[1].symlink_to(clip)
+        aliases[2].hardlink_to(clip)
+    for alias in aliases:
+        message = refused(alias, copy_from=clip, overwrite=overwrite)
+        assert "would replace the input" in message
+    part = clip.rename(clip.with_name("new.part.mp4"))
+    assert "would replace the input" in refused(clip.with_name("new.mp4"), copy_from=part)
+    assert part.read_bytes() == content
+
+
+def test_the_output_appears_whole_or_not_at_all(clip: Path) -> None:
+    output = default_output(clip)
+    before = names(clip.parent)
+
+    seen: list[str] = []
+
+    def interrupted(error: BaseException) -> None:
+        with FileSource(clip) as source, FileSink(output, source.info, copy_from=source) as sink:
+            for frame in itertools.islice(source, 3):
+                sink.write(frame)
+            seen.extend(names(clip.parent))
+            raise error
+
+    for error in (KeyboardInterrupt(), VideoError("the model broke")):
+        with pytest.raises(type(error)):
+            interrupted(error)
+        assert names(clip.parent) == before
+    assert "clip.deblurred.part.mp4" in seen
+    assert output.name not in seen
+    deblur(clip, output)
+    assert names(clip.parent) == sorted([*before, output.name])
+
+
+def test_a_part_left_by_a_crash_is_replaced_and_a_failure_keeps_the_old_output(clip: Path) -> None:
+    output = default_output(clip)
+    output.write_text("old")
+    clip.with_name("clip.deblurred.part.mp4").write_text("left by a crash")
+    with (
+        pytest.raises(VideoError, match="no frame was written"),
+        FileSource(clip) as source,
+        FileSink(output, source.info, copy_from=source, overwrite=True),
+    ):
+        pass
+    assert output.read_text() == "old"
+    deblur(clip, output, overwrite=True)
+    assert len(pictures(output)) == 12
+    assert names(clip.parent) == ["clip.deblurred.mp4", "clip.mp4"]
