@@ -67,6 +67,7 @@ class TrainConfig:
     lr_finetune: float = option(1e-4, "learning rate of both networks in that phase")
     # Samples
     extent: float = option(48.0, "longest synthetic blur trajectory, in pixels")
+    draws: int = option(2, "crops drawn for each that is used: the one with the most detail is")
     augment: bool = option(True, "mirror and turn the crops; add noise and JPEG")
     reuse: int = option(4, "times that a synthetic sample is used, with other flips and noise")
     # The machine
@@ -85,8 +86,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not self.crops or any(crop % 16 for crop in self.crops):
             raise ValueError(f"--crops must be multiples of 16, got {self.crops}")
-        if self.batch < 1 or self.reuse < 1:
-            raise ValueError("--batch and --reuse must be at least 1")
+        if min(self.batch, self.draws, self.reuse) < 1:
+            raise ValueError("--batch, --draws and --reuse must be at least 1")
         if not (0 <= self.finetune <= 1 and 0 < self.decay <= 1):
             raise ValueError("--finetune and --decay are shares, from 0 to 1")
         if self.epochs and self.minutes:
@@ -136,6 +137,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "perceptual": 100.0,
         "lr_finetune": 1e-4,
         "share_pairs": 1.0,
+        "draws": 1,
         "augment": False,
         "reuse": 1,
         "amp": False,

@@ -103,14 +103,18 @@ class PictureStore:
         if len(different):
             raise ValueError(f"{names[int(different[0])]} and its sharp twin differ in size")
 
-    def places(self, count: int, size: int, generator: Generator, *, upto: int = 0) -> Tensor:
+    def places(
+        self, count: int, size: int, generator: Generator, *, draws: int = 1, upto: int = 0
+    ) -> Tensor:
         """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures.
 
-        Of every two that are drawn the one with more detail: sky and bare ground teach little.
+        Of every `draws` that are drawn the one with the most detail is taken.
         """
-        drawn = torch.stack([self._anywhere(count, size, generator, upto) for _ in range(2)])
+        drawn = torch.stack([self._anywhere(count, size, generator, upto) for _ in range(draws)])
+        if draws == 1:
+            return drawn[0]
         detail = torch.stack([_detail(self.crops(places, size)) for places in drawn])
-        return torch.where((detail[0] > detail[1])[:, None], drawn[0], drawn[1])
+        return drawn[detail.argmax(dim=0), torch.arange(count, device=drawn.device)]
 
     def _anywhere(self, count: int, size: int, generator: Generator, upto: int) -> Tensor:
         device = generator.device
@@ -217,7 +221,7 @@ def _makers(
     if config.high_rate:
         yield config.share_high_rate, _averaged(config, device)
     if config.pairs:
-        yield config.share_pairs, _paired(pairs, max(config.crops), device)
+        yield config.share_pairs, _paired(config, pairs, device)
     if not (config.photos or config.high_rate or config.pairs):
         raise ValueError("nothing to learn from: give --photos, --high-rate or --pairs")
 
@@ -228,7 +232,7 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         side = crop + 2 * blur.MARGIN
-        pictures = store.crops(store.places(count, side, dice.device), side)
+        pictures = store.crops(store.places(count, side, dice.device, draws=config.draws), side)
         frames = int(dice.host.choice(_SUBFRAMES))
         return blur.integrate(pictures, crop, frames=frames, extent=config.extent, dice=dice)
 
@@ -244,7 +248,7 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         length = int(dice.host.choice(_EXPOSURES))
         side = crop + 2 * blur.MARGIN
-        places = store.places(count, side, dice.device, upto=length - 1)
+        places = store.places(count, side, dice.device, draws=config.draws, upto=length - 1)
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
         frames = store.crops(exposure.flatten(0, 1), side).view(count, length, 3, side, side)
@@ -253,14 +257,15 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     return make
 
 
-def _paired(pairs: list[tuple[Path, Path]], smallest: int, device: torch.device) -> Maker:
+def _paired(config: TrainConfig, pairs: list[tuple[Path, Path]], device: torch.device) -> Maker:
     blurred, sharp = (
-        PictureStore(side, smallest=smallest, device=device) for side in zip(*pairs, strict=True)
+        PictureStore(side, smallest=max(config.crops), device=device)
+        for side in zip(*pairs, strict=True)
     )
     blurred.must_match(sharp, [path for path, _ in pairs])
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
-        places = sharp.places(count, crop, dice.device)
+        places = sharp.places(count, crop, dice.device, draws=config.draws)
         return blurred.crops(places, crop), sharp.crops(places, crop)
 
     return make

@@ -126,10 +126,11 @@ def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):
 
 
 def test_crops_with_detail_come_up_more_often(tmp_path):
-    """Three of four draws of two crops hold one of the board that fills half of the picture."""
+    """One of two draws is of the board that fills half of the picture with probability 3/4."""
     picture = np.full((64, 640, 3), 100, np.uint8)
     picture[:, :320] = (np.indices((64, 320)).sum(axis=0) % 2 * 255)[..., None]
     Image.fromarray(picture).save(tmp_path / "half.png")
     store = PictureStore([tmp_path / "half.png"], smallest=32, device=CPU)
-    left = store.places(1000, 32, torch.Generator().manual_seed(0))[:, 2]
-    assert 0.7 < (left < 304).float().mean() < 0.8
+    for draws, share in ((1, 0.5), (2, 0.75), (3, 0.875)):
+        left = store.places(1000, 32, torch.Generator().manual_seed(0), draws=draws)[:, 2]
+        assert (left < 304).float().mean() == pytest.approx(share, abs=0.06)
