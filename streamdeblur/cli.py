@@ -6,6 +6,7 @@ What is heavy is imported after parsing, so that `--help` and usage errors answe
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,14 +27,21 @@ if TYPE_CHECKING:
     from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
 
+_SIGPIPE = 128 + 13  # how shells tell of it
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the process's own; return its exit code."""
     try:
         with orderly_termination():
-            return _run(parse(argv))
+            code = _run(parse(argv))
+            sys.stdout.flush()
+            return code
     except ReaderLeft:  # as `head` does, when it has enough
-        return 128 + 13  # how shells tell of SIGPIPE
+        return _SIGPIPE
+    except BrokenPipeError:  # the same, of text
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the rest, which Python writes at its end
+        return _SIGPIPE
     except StreamDeblurError as error:
         _say_error(str(error))
         return 1
@@ -182,11 +190,12 @@ def _deblur_image(path: Path, options: argparse.Namespace) -> int:
 
 def _deblur_several(options: argparse.Namespace) -> int:
     from streamdeblur.batch import Batch
-    from streamdeblur.inputs import tasks_of
+    from streamdeblur.inputs import is_file_name, tasks_of
 
-    if not _has_files_alone(options) or "-" in options.output:
-        raise VideoError("several files have a folder as their output: -o FOLDER")
     folder = Path(options.output[0]) if options.output else None
+    is_file = folder is not None and is_file_name(folder) and not folder.is_dir()
+    if not _has_files_alone(options) or "-" in options.output or is_file:
+        raise VideoError("several files have a folder as their output: -o FOLDER")
     with _reported(options) as report:
         batch = Batch(
             tasks_of(options.inputs, folder, options.recursive),
@@ -250,6 +259,7 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     given = {
         "--skip-sharp": options.skip_sharp,
         "--report": options.report,
+        "--resume": options.resume,
         "--views": options.views > 1,
     }
     for flag, is_given in given.items():

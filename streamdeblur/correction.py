@@ -112,9 +112,14 @@ def side_by_side(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
         target[:, half:] = _widened(second, half)
     if right.time_base:
         joined.time_base = right.time_base
-    for tag in ("pts", "colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(joined, tag, getattr(right, tag))
+    copy_tags(right, joined)
     return joined
+
+
+def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:
+    """Give `target` the time and the colour tags of `source`."""
+    for tag in ("pts", "colorspace", "color_range", "color_primaries", "color_trc"):
+        setattr(target, tag, getattr(source, tag))
 
 
 def joined_width(width: int, pix_fmt: str) -> int:

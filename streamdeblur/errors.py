@@ -6,7 +6,7 @@ StreamDeblurError
     └── ReaderLeft   who read standard output is gone
 
 Library code raises these with one line that says what failed, on what, and what to do; it never
-prints and never exits. Only `cli.main` catches them.
+prints and never exits. What no caller has a remedy for ends in `cli.main`.
 """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from streamdeblur.errors import VideoError
 from streamdeblur.live.addresses import live_address
-from streamdeblur.video.outputs import default_output
+from streamdeblur.video.outputs import default_output, part_name
 
 _IMAGES = (".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _VIDEOS = (
@@ -42,6 +42,11 @@ class Task:
 def is_image(path: Path) -> bool:
     """Whether a file's name is that of a still picture that can be read and written."""
     return path.suffix.lower() in _IMAGES
+
+
+def is_file_name(path: Path) -> bool:
+    """Whether a name is that of a video or image, and not of a folder."""
+    return is_image(path) or path.suffix.lower() in _VIDEOS
 
 
 def is_image_file(name: str) -> bool:
@@ -113,7 +118,7 @@ def _in_folder(top: Path, folder: Path | None, recursive: bool) -> Iterator[Task
             if not name.endswith(_RESULT)
         )
         files = [inside / name for name in sorted(names, key=_in_natural_order)]
-        files = [path for path in files if is_image(path) or path.suffix.lower() in _VIDEOS]
+        files = [path for path in files if is_file_name(path)]
         files = [path for path in files if not _is_hidden(path.name) and not _is_result(path)]
         if folder:
             target: Path | None = folder / inside.relative_to(top)
@@ -142,17 +147,17 @@ def _distinct(tasks: list[Task]) -> list[Task]:
     results: dict[str, Path] = {}
     checked = []
     for task in tasks:
-        key = _key(task.output)
+        keys = [_key(path) for path in (task.output, part_name(task.output))]
         if task.problem:
             pass
-        elif key in inputs:
-            what = f"its result would replace the input {inputs[key]}"
+        elif replaced := [inputs[key] for key in keys if key in inputs]:
+            what = f"its result would replace the input {replaced[0]}"
             task = replace(task, problem=f"{what}: choose another folder")
-        elif key in results:
-            what = f"its result would have the name of {results[key]}'s"
+        elif rivals := [results[key] for key in keys if key in results]:
+            what = f"its result would have the name of {rivals[0]}'s"
             task = replace(task, problem=f"{what}: do it alone, with -o")
         else:
-            results[key] = task.path
+            results |= dict.fromkeys(keys, task.path)
         checked.append(task)
     return checked
 

@@ -26,7 +26,10 @@ from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
 """What can keep one file from being done, and says nothing of the others."""
-_FOR_VIDEOS = ("start", "duration", "codec", "crf", "preset")
+_FOR_VIDEOS = (
+    *("start", "duration", "codec", "crf", "preset", "encoder_option"),
+    *("format", "skip_sharp"),
+)
 
 Sharp = tuple[StillImage, ImageOutput, Any]
 
@@ -44,8 +47,8 @@ def deblur_image(
     Raises:
         StreamDeblurError: it could not be done.
     """
-    if given := [name for name in _FOR_VIDEOS if getattr(options, name) is not None]:
-        raise VideoError(f"{task.path} is an image: leave out --{given[0]}")
+    if given := [name for name in _FOR_VIDEOS if getattr(options, name) not in (None, [], False)]:
+        raise VideoError(f"{task.path} is an image: leave out --{given[0].replace('_', '-')}")
     if options.resume and not options.overwrite and task.output.exists():
         say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
         return

@@ -19,7 +19,7 @@ from streamdeblur.account import Account, Moment, Point
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import is_image
 from streamdeblur.live.guard import content_policy
-from streamdeblur.video.headers import open_container
+from streamdeblur.video.headers import is_pipe, open_container
 from streamdeblur.video.outputs import part_name
 
 _PAGE = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
@@ -108,6 +108,7 @@ def page(accounts: Sequence[Account], options: argparse.Namespace) -> str:
     filled = Template(_PAGE).substitute(
         policy="$policy", title=html.escape(title), subtitle=subtitle, body="".join(body)
     )
+    filled = filled.encode("utf-8", "replace").decode()  # some systems' file names are bytes
     return filled.replace("$policy", content_policy(filled.encode()), 1)
 
 
@@ -172,8 +173,10 @@ def _kept(account: Account) -> str:
 
 
 def contents_of(path: Path) -> dict[str, str]:
-    """Tracks, chapters and tags of a video file, by name; empty if it cannot be read."""
+    """Tracks, chapters and tags of a video file, by name; empty if it cannot be read (again)."""
     found: dict[str, str] = {}
+    if is_pipe(path):
+        return found
     with suppress(VideoError, FFmpegError, OSError), open_container(path) as container:
         found["container"] = f"{container.format.long_name}, {path.stat().st_size / 1e6:,.1f} MB"
         for stream in container.streams:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -23,6 +22,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.video.ffmpeg import translated
 
 _FORMAT = 1
+_FILES = ("packets", "journal.new", "journal.json")
 _ENDS = 1 << 20  # bytes at either end of the input that are looked at
 _HEAD = struct.Struct("<qQ")  # of a packet: pts, and bytes that follow
 _FACTS = struct.Struct("<q?B")  # duration, whether it is a key frame, number of side data
@@ -152,7 +152,7 @@ class Journal:
     def remove(self) -> None:
         """Throw the folder away: the output is complete."""
         self.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _clear(self.folder)
 
     def _save(self) -> None:
         """Write the journal whole or not at all, also if the power fails."""
@@ -175,8 +175,16 @@ def finished_before(output: Path) -> bool:
     state = _read(folder)
     if state is not None and state.named != output.stat().st_size:
         return False
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     return True
+
+
+def _clear(folder: Path) -> None:
+    """Remove our own files, which may be some of them, and the folder unless it holds others."""
+    with suppress(OSError):
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def flush_folder(folder: Path) -> None:

@@ -77,7 +77,6 @@ class FileSink:
         """Frames taken so far."""
         self.frames_kept = 0
         """Frames that an interrupted run has left."""
-        self._info = info
         self._part = part_name(self.path)
         self._packets_written = 0
         self._started = False

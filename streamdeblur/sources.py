@@ -77,6 +77,8 @@ def open_source(
             gpu=gpu,
         )
         return RealtimeSource(file, name, *file.notices) if realtime else file
+    if deinterlace != "auto":
+        raise VideoError(f"{address.shown} is live: leave out --deinterlace, which is for files")
     if decoder != "software":
         raise VideoError(f"{address.shown} is decoded on the processor: leave out --decoder")
     if start is not None or duration is not None:
@@ -202,6 +204,14 @@ class FileSource(ClosedInTheEnd):
         """What is read; others may ask it about the tracks."""
         return self._file.container
 
+    def reopened(self) -> InputContainer:
+        """The same file, opened once more and in the same way, to be read beside this one.
+
+        Raises:
+            VideoError: it cannot be read any more.
+        """
+        return self._file.container_for(None)
+
     def other_packet(self) -> Packet[Any] | None:
         """Of a pipe: the next packet of other tracks that has come; None if there is none yet."""
         return self._file.other_packet()
@@ -212,6 +222,10 @@ class FileSource(ClosedInTheEnd):
         To be called before the iteration, which otherwise throws away what came before it too.
         """
         self._keeps_others = True
+
+    def drop_others(self) -> None:
+        """Of a pipe: nobody will ask for the packets of other tracks any more."""
+        self._file.drop_others()
 
     def close(self) -> None:
         """Let go of the file; the iteration ends. Harmless when repeated."""

@@ -118,6 +118,10 @@ def test_no_two_results_have_one_name_and_none_that_of_an_input(place: Path) -> 
     if not Path("B.PNG").exists():  # where names that differ in case alone are different files
         touch("B.PNG")
         assert "the name of b.png's" in planned("b.png", "B.PNG")["B.PNG"]
+    touch("c.part.png", "c.png")  # where the other's result grows
+    assert "would have the name" in planned("c.part.png", "c.png", folder="out")["c.png"]
+    touch("d.png", "d.deblurred.part.png")
+    assert "would replace" in planned("d.png", "d.deblurred.part.png")["d.png"]
     tasks = planned("b.png", "b.deblurred.png")
     assert "would replace the input b.deblurred.png" in tasks["b.png"]
     assert tasks["b.deblurred.png"] == "b.deblurred.deblurred.png"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 from streamdeblur.cli import main
+from streamdeblur.sinks import FileSink
+from streamdeblur.sources import FileSource
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity, invert
 
@@ -139,6 +142,7 @@ def test_a_named_pipe_is_read_once(make_clip: ClipMaker, model: str, tmp_path: P
         (["in.mp4", "-o", "-", "--format", "nosuch"], "there is no format nosuch"),
         (["in.mp4", "-o", "-", "--resume"], "can't be resumed"),
         (["in.mp4", "in.mp4", "-o", "-"], "a folder as their output"),
+        (["in.mp4", "in.mp4", "-o", "both.mp4"], "a folder as their output"),
         (["in.mp4", "-o", "-", "--format", "yuv4mpegpipe", "--codec", "h264"], "leave out --codec"),
     ],
 )
@@ -159,3 +163,65 @@ def test_the_network_is_really_asked(make_clip: ClipMaker, tmp_path: Path) -> No
     flags = ["--input-format", "rawvideo", *size, "-m", str(tmp_path / "invert.onnx")]
     content, _ = piped("-", "-o", "-", *flags, given=given)
     assert content == bytes(255 - value for value in given)
+
+
+def test_standard_input_replaces_an_output_if_it_may(
+    make_clip: ClipMaker, model: str, tmp_path: Path
+) -> None:
+    content, output = make_clip("in.mkv").read_bytes(), tmp_path / "out.mkv"
+    output.write_bytes(b"old")
+    _, said = piped("-", "-o", str(output), "-m", model, given=content, ends=1)
+    assert f"{output} exists; pass --overwrite" in said
+    piped("-", "-o", str(output), "-m", model, "--overwrite", given=content)
+    assert len(times(output.read_bytes(), tmp_path)) == 12
+
+
+def test_raw_pictures_in_a_file_are_read_as_told(model: str, tmp_path: Path) -> None:
+    given = np.random.default_rng(0).integers(0, 256, 5 * 64 * 48 * 3 // 2, np.uint8).tobytes()
+    (tmp_path / "in.yuv").write_bytes(given)
+    told = ["--input-format", "rawvideo", "--input-option", "video_size=64x48"]
+    content, _ = piped(
+        *(str(tmp_path / "in.yuv"), "-o", "-", "-m", model, "--format", "rawvideo"), *told
+    )
+    assert content == given
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_sound_that_is_not_wanted_does_not_pile_up(make_clip: ClipMaker, tmp_path: Path) -> None:
+    """Of a pipe whose output holds none."""
+    clip = make_clip("in.mkv", pts=range(0, 2000, 40), time_base=MS, audio=True)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[clip.read_bytes()])
+    writer.start()
+    with (
+        FileSource(tmp_path / "pipe") as source,
+        FileSink(tmp_path / "out.y4m", source.info, copy_from=source) as sink,
+    ):
+        for frame in source:
+            frame.sharp = frame.image
+            sink.write(frame)
+        assert source.other_packet() is None
+    writer.join()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_the_report_of_a_named_pipe_does_not_wait_for_it_again(
+    make_clip: ClipMaker, model: str, tmp_path: Path
+) -> None:
+    clip, output = make_clip("in.mkv"), tmp_path / "out.mkv"
+    os.mkfifo(tmp_path / "pipe.mkv")
+    writer = threading.Thread(target=(tmp_path / "pipe.mkv").write_bytes, args=[clip.read_bytes()])
+    writer.start()
+    report = tmp_path / "r.html"
+    piped(str(tmp_path / "pipe.mkv"), "-o", str(output), "-m", model, "--report", str(report))
+    writer.join()
+    assert "12 frames" in report.read_text(encoding="utf-8")
+
+
+def test_a_list_whose_reader_leaves_ends_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "streamdeblur", "--list-models"]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, cwd=ROOT)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -271,3 +271,9 @@ def test_the_divider_moves_and_the_policy_lets_nothing_else_run(
         "document.head.append(s); return window.ran"
     )
     assert browser.execute_script(intruder) is None
+
+
+def test_names_that_are_no_text_are_shown_as_far_as_they_can_be() -> None:
+    told = account("bad\udcff.mkv")
+    told.facts["model"] = "x"
+    assert "bad?.mkv" in page([told], parse(["x.mp4"]))

@@ -332,3 +332,17 @@ def test_termination_by_a_signal_keeps_the_work(
     assert work_folder(clip.with_name("clip.deblurred.mp4")).exists()
     assert main([str(clip), "-m", model, "--resume"]) == 0
     assert times(clip.with_name("clip.deblurred.mp4")) == times(clip)
+
+
+def test_a_folder_that_is_someone_elses_stays(
+    make_clip: ClipMaker, model: str, capfd: Capture
+) -> None:
+    clip = make_clip(pts=range(3))
+    output = clip.with_name("clip.deblurred.mp4")
+    output.write_bytes(b"done")
+    notes = work_folder(output) / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    assert main([str(clip), "-m", model, "--resume"]) == 0
+    assert "is there already" in lines(capfd)[-1]
+    assert notes.read_text() == "mine"

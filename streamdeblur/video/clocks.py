@@ -48,6 +48,28 @@ class FileClock:
         return self._last
 
 
+class FrameCounter:
+    """Timestamps for containers that know only a frame rate: each frame has a number of its own.
+
+    It is the nearest to the frame's time that is free; frames that come quicker wait for a gap.
+
+    Args:
+        rate: frames a second.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        self._tick = 1 / rate
+        self._last: int | None = None
+
+    def place(self, picture: av.VideoFrame) -> None:
+        """Replace the time of the next picture by its number."""
+        assert picture.pts is not None
+        assert picture.time_base is not None
+        number = round(picture.pts * picture.time_base / self._tick)
+        self._last = number if self._last is None else max(number, self._last + 1)
+        picture.pts, picture.time_base = self._last, self._tick
+
+
 class Clock:
     """Timestamps in microseconds since the first picture, whatever streams say or do.
 

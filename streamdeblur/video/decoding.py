@@ -23,6 +23,7 @@ from streamdeblur.video.damage import Damage, SliceChecksums
 from streamdeblur.video.ffmpeg import close_reader
 from streamdeblur.video.hardware import accelerator, choose_decoder
 from streamdeblur.video.headers import (
+    LEAP_BACK,
     STANDARD_INPUT,
     chroma_location,
     decoder_of,
@@ -65,7 +66,7 @@ class FileDecoder:
             raise VideoError(f"{self.path} is decoded on the processor: leave out --decoder")
         self._form, self._form_options = form, form_options
         self._others: deque[Packet[Any]] | None = deque()
-        device, notices = choose_decoder(decoder, self._container_for, str(path), gpu)
+        device, notices = choose_decoder(decoder, self.container_for, str(path), gpu)
         self._accelerator = accelerator(device, gpu) if device else None
         self.name = device or "software"
         """What decodes."""
@@ -83,6 +84,10 @@ class FileDecoder:
         self.end = None if duration is None else (self.begin or origin) + duration
         """Where reading ends, in seconds of the file's clock; None at its last frame."""
 
+    def container_for(self, accelerator: HWAccel | None) -> InputContainer:
+        """The file, opened for decoding by what is given, or on the processor."""
+        return open_container(self.path, accelerator, self._form, self._form_options)
+
     def other_packet(self) -> Packet[Any] | None:
         """Of a pipe: the next packet of other tracks that has come; None if there is none yet."""
         return self._others.popleft() if self._others else None
@@ -99,17 +104,22 @@ class FileDecoder:
         """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
         time_base = tick_length(self.stream)
         reached = Fraction(0)
+        latest: Fraction | None = None
+        set_on = Fraction(0)  # in joined recordings the clock goes back, and the part goes on
         is_inside = self.begin is None
         pictures = self._from_begin(self.begin) if self.begin else self._all_decoded()
         for picture in pictures:
             if (ticks := ticks_of(picture)) is not None:
                 moment = ticks * time_base
-                if self.begin is not None and moment < self.begin:
+                if not is_inside and self.begin is not None and moment < self.begin:
                     continue
-                if self.end is not None and moment >= self.end:
-                    return
                 if not is_inside:
                     is_inside, self.damage = True, Damage()  # what came before is not wanted
+                if latest is not None and latest - moment - set_on > LEAP_BACK:
+                    set_on = latest + 1 / frame_rate(self.stream) - moment
+                latest = moment + set_on
+                if self.end is not None and latest >= self.end:
+                    return
                 reached = max(reached, moment + picture.duration * time_base)
             self.damage.frames += picture.is_corrupt
             yield picture
@@ -133,11 +143,8 @@ class FileDecoder:
             " pictures are larger than 16K"
         )
 
-    def _container_for(self, accelerator: HWAccel | None) -> InputContainer:
-        return open_container(self.path, accelerator, self._form, self._form_options)
-
     def _open(self) -> None:
-        self.container = self._container_for(self._accelerator)
+        self.container = self.container_for(self._accelerator)
         try:
             self.stream = picture_stream(self.container, self.path)
             self.chroma_location = chroma_location(self.container, self.stream)

@@ -73,7 +73,12 @@ def choose_encoding(
         VideoError: there is no such encoder, or the container takes none.
     """
     if container in RAW:
-        return _raw(info, container, codec)
+        given = {"codec": codec not in (None, "rawvideo"), "crf": crf is not None}
+        given |= {"preset": preset is not None, "encoder-option": bool(extra)}
+        if useless := [name for name, is_given in given.items() if is_given]:
+            what = f"{container} holds pictures that are not encoded"
+            raise VideoError(f"{what}: leave out --{useless[0]}")
+        return _raw(info, container)
     hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
     if codec and not takes(wanted):
@@ -128,10 +133,8 @@ def _accelerated(
     return software, [f"encoded on the processor: {why}"]
 
 
-def _raw(info: VideoInfo, container: str, codec: str | None) -> Encoding:
+def _raw(info: VideoInfo, container: str) -> Encoding:
     """Pictures as they are: in the layout of the input, or for Y4M the nearest that it names."""
-    if codec not in (None, "rawvideo"):
-        raise VideoError(f"{container} holds pictures that are not encoded: leave out --codec")
     layout = info.pix_fmt
     if container == "yuv4mpegpipe":
         source = planar_layout(av.VideoFormat(info.pix_fmt))

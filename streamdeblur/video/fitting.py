@@ -7,7 +7,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from streamdeblur.frames import Frame, Image
+from streamdeblur.correction import copy_tags
+from streamdeblur.frames import Frame, Image, is_full_range
 from streamdeblur.video.filters import filter_chain
 
 
@@ -33,9 +34,9 @@ def scaled(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     if (picture.width, picture.height) == (width, height):
         return picture
     result = _fitted_into(picture, width, height)
-    result.pts = picture.pts
     if picture.time_base:
         result.time_base = picture.time_base
+    copy_tags(picture, result)
     return result
 
 
@@ -50,9 +51,12 @@ def boxed(image: Image, width: int, height: int) -> Image:
 
 def _fitted_into(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     size = f"{width}:{height}"
+    # The same meaning at both ends, whichever it is: the numbers are not to be converted.
+    meaning = "full" if is_full_range(picture) else "limited"
+    same = f"in_range={meaning}:out_range={meaning}:in_color_matrix=bt709:out_color_matrix=bt709"
     graph = filter_chain(
         picture,
-        ("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area"),
+        ("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area:{same}"),
         ("pad", f"{size}:-1:-1"),
         ("format", picture.format.name),
     )

@@ -148,8 +148,11 @@ def decoder_failure(opened: Opened, device: str, gpu: int) -> str:
 
 
 def encoders(family: str) -> list[str]:
-    """Hardware encoders of a codec family that this FFmpeg was built with."""
-    names = (f"{family}_{maker}" for maker in MAKERS)
+    """Hardware encoders of a codec family that this FFmpeg was built with.
+
+    None of a family for which no setting is known that is visually lossless.
+    """
+    names = (f"{family}_{maker}" for maker in MAKERS if family in _QUALITY)
     return [name for name in names if name in av.codecs_available]
 
 
@@ -198,6 +201,8 @@ def encoder_failure(encoder: str, pix_fmt: str, size: tuple[int, int]) -> str:
     """
     if encoder not in av.codecs_available:
         return "this FFmpeg has none"
+    if av.Codec(encoder, "w").canonical_name not in _QUALITY:
+        return f"only {', '.join(_QUALITY)} are encoded by hardware"
     try:
         with explained("it fails"):
             packets = _encoded(encoder, pix_fmt, size, encoder_options(encoder, None, live=False))

@@ -38,12 +38,17 @@ def refuse_paths(path: Path, part: Path, original: Path | None, overwrite: bool)
     if path.is_dir():
         raise VideoError(f"can't write {path}: it is a folder; name a file in it")
     for name in (path, part):
-        if original is not None and name.exists() and original.samefile(name):
+        if original is not None and _are_same(original, name):
             raise VideoError(f"can't write {path}: it would replace the input; choose another name")
     if path.exists() and not overwrite:
         raise VideoError(f"{path} exists; pass --overwrite to replace it")
     if not os.access(path.parent, os.W_OK):
         raise VideoError(f"can't write {path}: {path.parent} is not yours to write in")
+
+
+def _are_same(original: Path, name: Path) -> bool:
+    """Whether two names lead to one file; standard input has none."""
+    return original.exists() and name.exists() and original.samefile(name)
 
 
 def open_pipe(descriptor: int, form: str | None, info: VideoInfo) -> OutputContainer:

@@ -25,6 +25,7 @@ from streamdeblur.correction import (
 )
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
+from streamdeblur.video.clocks import FrameCounter
 from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
@@ -97,6 +98,8 @@ class PictureTrack:
         )
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
+        # Siblings share it, being parts of one track.
+        self._counter = None if self._keeps_times() else FrameCounter(info.rate)
 
     @property
     def notices(self) -> list[str]:
@@ -160,6 +163,8 @@ class PictureTrack:
 
     def encode(self, picture: av.VideoFrame) -> list[Packet[Any]]:
         """Encode a finished picture; the packets may be those of earlier ones, or none."""
+        if self._counter is not None:
+            self._counter.place(picture)
         return self._stream.encode(picture)
 
     def flush(self) -> list[Packet[Any]]:

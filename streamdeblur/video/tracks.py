@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
@@ -75,7 +75,7 @@ class TrackCopier:
         self._part = Part.of(copy_from)
         path = copy_from.path if isinstance(copy_from, FileSource) else copy_from
         self._pipe = copy_from if isinstance(copy_from, FileSource) and is_pipe(path) else None
-        self._input = open_container(path) if self._pipe is None else self._pipe.container
+        self._input = self._opened(copy_from) if self._pipe is None else self._pipe.container
         self.picture = picture_stream(self._input, path)
         """The stream that is not copied."""
         if self._pipe is None:
@@ -85,6 +85,7 @@ class TrackCopier:
         self._copies: dict[int, Stream] = {}
         self._packets: Iterator[Packet[Any]] = iter(())
         self._running: set[int] = set()
+        self._begun: set[int] = set()
         self._order = Order(copy_from.jumps if isinstance(copy_from, FileSource) else ())
         self._next: Packet[Any] | None = None
         self._is_placed = False
@@ -110,8 +111,9 @@ class TrackCopier:
             moment = packet_time(packet)
             if until is not None and moment is not None and moment > until:
                 return
-            self._output.mux(packet)
             self._next, self._is_placed = None, False
+            if not self._is_past(moment):
+                self._output.mux(packet)
 
     def start(self) -> None:
         """Begin to read. To be called when the output's streams are complete."""
@@ -129,6 +131,11 @@ class TrackCopier:
         """Close the file that is read; a pipe is its source's. Harmless when repeated."""
         if self._pipe is None:
             self._input.close()
+
+    @staticmethod
+    def _opened(copy_from: FileSource | Path) -> InputContainer:
+        """The file, opened for its tracks."""
+        return open_container(copy_from) if isinstance(copy_from, Path) else copy_from.reopened()
 
     def _add(self, stream: Stream) -> None:
         """Add a track's copy to the output, or a notice that it is left out."""
@@ -182,6 +189,8 @@ class TrackCopier:
 
     def _following(self) -> Packet[Any] | None:
         """The next packet that is to be written; None if there is none, or not yet."""
+        if self._pipe is not None and not self._running:
+            self._pipe.drop_others()  # they would pile up
         while self._running:
             packet = next(self._packets, None) if self._pipe is None else self._pipe.other_packet()
             if packet is None or self._readdressed(packet):
@@ -195,14 +204,16 @@ class TrackCopier:
             self._running.clear()  # rather than wait for subtitles that may be hours away
         if not packet.size or index not in self._running:
             return False
+        is_early = moment is not None and part.begin is not None and moment < part.begin
         if packet.stream.disposition & Disposition.attached_pic:
             self._running.discard(index)  # given once more after a seek
         elif moment is not None and part.end is not None and moment >= part.end:
             self._running.discard(index)
             return False
-        elif moment is not None and part.begin is not None and moment < part.begin:
+        elif is_early and index not in self._begun:  # else the clock went back: it goes on
             return False
         else:
+            self._begun.add(index)
             _shift(packet, part.shift)
         # A track that was in Matroska says by itself how far it is to be moved.
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
@@ -210,6 +221,11 @@ class TrackCopier:
             return False
         packet.stream = self._copies[index]
         return True
+
+    def _is_past(self, moment: Fraction | None) -> bool:
+        """Whether a packet on the output's clock comes after the part, also where clocks leap."""
+        end = self._part.end
+        return end is not None and moment is not None and moment >= end - self._part.shift
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""

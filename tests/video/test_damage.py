@@ -16,8 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamdeblur.cli import main
+from streamdeblur.correction import planes
 from streamdeblur.sources import FileSource
 from streamdeblur.video.damage import SliceChecksums
+from streamdeblur.video.fitting import scaled
 from streamdeblur.video.tracks import TrackCopier
 from tests.clips import write_clip
 from tests.conftest import ClipMaker
@@ -33,8 +35,8 @@ def run(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Run:
     model = tmp_path / "identity.onnx"
     model.write_bytes(identity())
 
-    def command(path: Path, output: Path) -> tuple[int, list[str]]:
-        code = main([str(path), "-o", str(output), "-m", str(model), "-f"])
+    def command(path: Path, output: Path, *flags: str) -> tuple[int, list[str]]:
+        code = main([str(path), "-o", str(output), "-m", str(model), "-f", *flags])
         said, errors = capfd.readouterr()
         assert said == ""
         return code, [line.removeprefix("streamdeblur: ") for line in errors.splitlines()]
@@ -250,3 +252,31 @@ def test_a_bare_stream_without_times_gets_some(tmp_path: Path, run: Run) -> None
     steps = np.diff([float(time) for time in times(tmp_path / "out.mp4")])
     assert len(steps) == 11
     assert (steps > 0).all()
+
+
+@pytest.mark.parametrize(("flags", "frames"), [([], 50), (["--duration", "1.6"], 40)])
+def test_a_part_goes_on_through_joined_recordings(
+    joined: Path, run: Run, flags: list[str], frames: int
+) -> None:
+    """The second one's clock shows times before the start again, and later those before the end."""
+    joined.write_bytes(2 * joined.with_name("0.ts").read_bytes())
+    output = joined.with_name("out.mkv")
+    code, said = run(joined, output, "--start", "0.4", *flags)
+    assert code == 0, said
+    picture, sound = times(output), times(output, "audio")
+    assert len(picture) == frames
+    assert float(picture[-1] - picture[0]) == pytest.approx((frames - 1) * 0.04, abs=0.05)
+    assert max(sound) < picture[-1] + Fraction(1, 5)
+
+
+@pytest.mark.parametrize(("colorspace", "color_range"), [(1, 1), (1, 2), (9, 1), (6, 1), (2, 0)])
+def test_fitting_changes_no_colour(colorspace: int, color_range: int) -> None:
+    picture = av.VideoFrame(64, 48, "yuv420p")
+    for plane, value in zip(picture.planes, (180, 90, 170), strict=True):
+        plane.update(bytes([value]) * plane.buffer_size)
+    picture.colorspace, picture.color_range = colorspace, color_range
+    fitted = scaled(picture, 48, 48)
+    assert (fitted.colorspace, fitted.color_range) == (colorspace, color_range)
+    found = [(plane[plane.shape[0] // 2, 10], plane[0, 10]) for plane in planes(fitted)]
+    black = 0 if color_range == 2 else 16
+    assert found == [(180, black), (90, 128), (170, 128)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,20 @@ def test_a_picture_too_narrow_for_x265_becomes_h264(make_clip: ClipMaker) -> Non
             sink.write(frame)
     message = refused(path.with_name("x.mp4"), info, codec="hevc")
     assert "libx265 can't code 48x64 pixels" in message
+
+
+@pytest.mark.parametrize("name", ["out.avi", "out.y4m"])
+def test_frames_without_a_rate_get_numbers_of_their_own(make_clip: ClipMaker, name: str) -> None:
+    """A pause makes the mean rate less than the usual one: two frames would have one number."""
+    pts = [index * 33 + (500 if index > 20 else 0) for index in range(60)]
+    path = make_clip("in.mp4", pts=pts, time_base=Fraction(1, 1000))
+    sink = deblur(path, path.with_name(name))
+    assert any("has a constant frame rate" in line for line in sink.notices)
+    assert len(pictures(path.with_name(name))) == 60
+
+
+def test_pictures_that_are_not_encoded_take_no_options(tmp_path: Path) -> None:
+    path = tmp_path / "out.y4m"
+    assert "not encoded: leave out --crf" in refused(path, crf=3)
+    assert "not encoded: leave out --preset" in refused(path, preset="slow")
+    assert "leave out --encoder-option" in refused(path, encoder_options={"g": "1"})

@@ -292,3 +292,22 @@ def test_packing_for_an_encoder_changes_no_sample(
     assert finished.format.name == layout
     for plane, same in zip(planes(frame.picture), planes(planar_copy(finished)), strict=True):
         assert np.array_equal(plane, same)
+
+
+@pytest.mark.parametrize(
+    ("family", "codec", "name"), [("vp9", "libvpx-vp9", "in.webm"), ("h264", "mjpeg", "in.avi")]
+)
+def test_a_family_that_hardware_is_not_asked_for_is_named(
+    make_clip: ClipMaker, family: str, codec: str, name: str
+) -> None:
+    layout = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = make_clip(name, codec=codec, pix_fmt=layout, pts=range(3))
+    with (
+        FileSource(path) as source,
+        FileSink(path.with_name("out.mkv"), source.info, codec="gpu") as sink,
+    ):
+        assert "encoded on the processor: " in " ".join(sink.notices)
+        for frame in source:
+            sink.write(frame)
+    with pytest.raises(VideoError, match=f"{family}_qsv: .*--codec {family} encodes on the proc"):
+        FileSink(path.with_name("other.mkv"), source.info, codec="qsv")
