@@ -8,7 +8,7 @@ from typing import Any
 
 import av
 
-from tests.conftest import write_clip
+from tests.clips import write_clip
 
 _CHAPTER = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000), "metadata": {}}
 _QUIET = {"x265-params": "log-level=none"}

@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.conftest import write_clip  # noqa: E402
+from tests.clips import write_clip  # noqa: E402
 from tests.tiny_onnx import invert  # noqa: E402
 
 # Codec, container, and layout of the clips.

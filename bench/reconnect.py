@@ -18,7 +18,7 @@ from statistics import median
 from bench import harness
 from streamdeblur.live.feeds import LiveSource
 from streamdeblur.sources import open_source
-from tests.broadcast import Broadcast
+from tests.live.broadcast import Broadcast
 
 
 def main() -> None:

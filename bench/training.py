@@ -75,8 +75,9 @@ def _measure(
     config: TrainConfig, device: torch.device, rounds: int, steps: int
 ) -> dict[str, float]:
     """Crops a second of each part, medians over the rounds, and their ratios."""
-    job = run.start(config, device)
-    samples = Samples(config, device)
+    alone, job = run.start(config, device), run.start(config, device)
+    # Each with a stream of its own: one that is asked for a later step makes up for those between.
+    making, samples = Samples(config, device), Samples(config, device)
     plan = Plan(1e-4, config.crops[0], config.batch, adversarial=False, steady=True)
     same = Same(samples, plan)
     kind = torch.bfloat16 if has_bfloat16(device) else torch.float32  # as the network's
@@ -84,8 +85,8 @@ def _measure(
     count = iter(range(10**9))
 
     parts: dict[str, Callable[[], object]] = {
-        "samples": lambda: samples.batch(next(count), plan.crop, plan.batch),
-        "network": lambda: run.advance(job, same, plan),  # type: ignore[arg-type]
+        "samples": lambda: making.batch(next(count), plan.crop, plan.batch),
+        "network": lambda: run.advance(alone, same, plan),  # type: ignore[arg-type]
         "whole": lambda: run.advance(job, samples, plan),
         "matrix": lambda: left @ right,
     }

@@ -66,7 +66,10 @@ class Gate:
         """
         self._name = folder.resolve().name
         self._pairs = find_pairs(folder)
-        self._blurred = [metrics.psnr(*map(read_picture, pair)) for pair in self._pairs]
+        self._blurred = [
+            metrics.finite_psnr(read_picture(blurred), read_picture(sharp), blurred)
+            for blurred, sharp in self._pairs
+        ]
         self._fp32 = self._gain(fp32)
         if self._fp32 <= 0:
             raise ModelError(

@@ -48,7 +48,7 @@ def load(path: Path) -> tuple[Checkpoint, Network]:
     Raises:
         ModelError: there is no such file, it is no checkpoint, or its weights fit no network.
     """
-    if not path.is_file():
+    if not checkpoint.exists(path):
         raise ModelError(f"there is no file {path}; `python -m train` writes checkpoints")
     try:
         saved = checkpoint.load(path)

@@ -85,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder for blur/ and sharp/")
     args = parser.parse_args(argv)
+    if args.crop % 2 or args.crop < 16 or args.count < 1 or args.seed < 0:
+        parser.error("--crop is an even number of 16 or more, --count 1 or more, --seed 0 or more")
     try:
         paths = [path for folder in args.photos for path in find_pictures(folder)]
         store = PictureStore(paths, smallest=args.crop + 2 * MARGIN, device=torch.device("cpu"))
@@ -96,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
     batch = 4
     for first in track(range(0, args.count, batch), "encoding"):
         size = min(batch, args.count - first)
-        made = make_samples(store, size, crop=args.crop, extent=args.extent, seed=args.seed + first)
+        seed = np.random.SeedSequence((args.seed, first)).generate_state(1, np.uint64)[0]
+        made = make_samples(store, size, crop=args.crop, extent=args.extent, seed=int(seed))
         for index, pair in enumerate(made, start=first):
             for kind, picture in zip(("blur", "sharp"), pair, strict=True):
                 Image.fromarray(picture).save(args.out / kind / f"{index:06d}.png")

@@ -24,7 +24,9 @@ class TrainConfig:
     photos: tuple[Path, ...] = option((), "folders of sharp photographs, blurred synthetically")
     high_rate: tuple[Path, ...] = option((), "folders of consecutive frames at 120 fps or more")
     pairs: tuple[Path, ...] = option((), "GoPro folders, or folders with blur/ and sharp/")
-    blur_folder: str = option("blur", "name of the blurred folder in pairs: blur or blur_gamma")
+    blur_folder: str = option(
+        "blur", "name of the blurred folders, of --val and --report too: blur or blur_gamma"
+    )
     share_high_rate: float = option(0.35, "share of samples averaged from high-rate frames")
     share_pairs: float = option(0.2, "share of samples cut from pairs")
     # What to judge by
@@ -84,10 +86,16 @@ class TrainConfig:
     tensorboard: bool = option(True, "write scalars and pictures for TensorBoard")
 
     def __post_init__(self) -> None:
-        if not self.crops or any(crop % 16 for crop in self.crops):
+        if not self.crops or any(crop < 16 or crop % 16 for crop in self.crops):
             raise ValueError(f"--crops must be multiples of 16, got {self.crops}")
-        if min(self.batch, self.draws, self.reuse) < 1:
-            raise ValueError("--batch, --draws and --reuse must be at least 1")
+        for name in ("steps", "batch", "draws", "reuse", "val_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        for name in ("epochs", "minutes", "threads", "warmup", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative")
+        if self.finetune < 1 and not (self.pixel or self.fft or self.psnr):
+            raise ValueError("--pixel, --fft and --psnr are all 0: there is nothing to learn by")
         if not (0 <= self.finetune <= 1 and 0 < self.decay <= 1):
             raise ValueError("--finetune and --decay are shares, from 0 to 1")
         if self.epochs and self.minutes:
@@ -137,6 +145,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "perceptual": 100.0,
         "lr_finetune": 1e-4,
         "share_pairs": 1.0,
+        "val_every": 20_000,
         "draws": 1,
         "augment": False,
         "reuse": 1,
@@ -158,6 +167,7 @@ def parse_config(argv: list[str] | None = None) -> TrainConfig:
         description=TrainConfig.__doc__,
         epilog="A first run: python -m train --photos PHOTOS --val PAIRS --out runs/first",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,  # --recip would be taken, and the recipe not
     )
     types = get_type_hints(TrainConfig)
     for item in fields(TrainConfig):

@@ -6,8 +6,10 @@ continues exactly.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +31,22 @@ _SUBFRAMES = (11, 13, 15, 17)
 """Poses in the trajectory of a synthetic sample."""
 
 
+def in_natural_order(path: Path) -> list[str | int]:
+    """Key that sorts frame 9 before frame 10, whether its name has zeros in front or not."""
+    parts = re.split(r"(\d+)", str(path))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
+
+
 def find_pictures(folder: Path) -> list[Path]:
-    """All pictures below `folder`, in order of their names.
+    """All pictures below `folder`, in the natural order of their names.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no pictures.
     """
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    found = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES]
     if not found:
         raise FileNotFoundError(f"no pictures in {folder}")
-    return found
+    return sorted(found, key=in_natural_order)
 
 
 def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
@@ -48,7 +56,8 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
         FileNotFoundError: there are none, or a picture has no twin.
     """
     pairs = []
-    for place in sorted(p for p in folder.rglob(blurred) if p.is_dir()):
+    places = [p for p in folder.rglob(blurred) if p.is_dir()]
+    for place in sorted(places, key=in_natural_order):
         sharp = place.parent / "sharp"
         here = [(path, sharp / path.relative_to(place)) for path in find_pictures(place)]
         for path, twin in here:
@@ -97,6 +106,10 @@ class PictureStore:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def are_alike(self, first: int, count: int) -> bool:
+        """Whether so many pictures from number `first` on have one size."""
+        return bool((self._sizes[first : first + count] == self._sizes[first]).all())
+
     def must_match(self, other: PictureStore, names: list[Path]) -> None:
         """Raise ValueError unless each picture has the size of its twin in `other`."""
         different = (self._sizes != other._sizes).any(dim=1).nonzero()
@@ -104,22 +117,31 @@ class PictureStore:
             raise ValueError(f"{names[int(different[0])]} and its sharp twin differ in size")
 
     def places(
-        self, count: int, size: int, generator: Generator, *, draws: int = 1, upto: int = 0
+        self,
+        count: int,
+        size: int,
+        generator: Generator,
+        *,
+        draws: int = 1,
+        among: Tensor | None = None,
     ) -> Tensor:
-        """Random crops as (count, 3): picture, top, left. `upto` spares the last pictures.
+        """Random crops as (count, 3): picture, top, left; only of the pictures `among`, if given.
 
         Of every `draws` that are drawn the one with the most detail is taken.
         """
-        drawn = torch.stack([self._anywhere(count, size, generator, upto) for _ in range(draws)])
+        drawn = torch.stack([self._anywhere(count, size, generator, among) for _ in range(draws)])
         if draws == 1:
             return drawn[0]
         detail = torch.stack([_detail(self.crops(places, size)) for places in drawn])
         return drawn[detail.argmax(dim=0), torch.arange(count, device=drawn.device)]
 
-    def _anywhere(self, count: int, size: int, generator: Generator, upto: int) -> Tensor:
+    def _anywhere(
+        self, count: int, size: int, generator: Generator, among: Tensor | None
+    ) -> Tensor:
         device = generator.device
-        choices = len(self) - upto
+        choices = len(self) if among is None else len(among)
         which = torch.randint(choices, (count,), generator=generator, device=device)
+        which = which if among is None else among[which]
         room = (self._sizes[which] - size + 1).float()
         corner = (torch.rand(count, 2, generator=generator, device=device) * room).long()
         return torch.cat([which[:, None], corner], dim=1)
@@ -184,7 +206,7 @@ class Samples:
 
         So what is in it depends on the step and the size alone.
         """
-        if self._pooled[1:] != (crop, count):
+        if self._pooled[1:] != (crop, count) or step < self._pooled[0]:
             self._pool.clear()
             self._pooled = -1, crop, count
         kept = self._pool.maxlen or 1
@@ -242,19 +264,38 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
 def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     paths = [path for folder in config.high_rate for path in find_pictures(folder)]
     store = PictureStore(paths, smallest=max(config.crops) + 2 * blur.MARGIN, device=device)
-    if len(store) < max(_EXPOSURES):
-        raise ValueError(f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames")
+    begins = _beginnings(paths, store)
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         length = int(dice.host.choice(_EXPOSURES))
         side = crop + 2 * blur.MARGIN
-        places = store.places(count, side, dice.device, draws=config.draws, upto=length - 1)
+        among = begins[length].to(device)
+        places = store.places(count, side, dice.device, draws=config.draws, among=among)
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
         frames = store.crops(exposure.flatten(0, 1), side).view(count, length, 3, side, side)
         return blur.average(frames, crop, extent=config.extent / 2, generator=dice.device)
 
     return make
+
+
+def _beginnings(paths: list[Path], store: PictureStore) -> dict[int, Tensor]:
+    """For each length of an exposure the frames that it can begin with: within one folder."""
+    begins: dict[int, list[int]] = {length: [] for length in _EXPOSURES}
+    first = 0
+    for folder, frames in groupby(paths, key=lambda path: path.parent):
+        count = len(list(frames))
+        if count < max(_EXPOSURES):
+            raise ValueError(
+                f"--high-rate needs at least {max(_EXPOSURES)} consecutive frames, and {folder}"
+                f" has {count}"
+            )
+        if not store.are_alike(first, count):
+            raise ValueError(f"--high-rate: the frames in {folder} differ in size")
+        for length, known in begins.items():
+            known.extend(range(first, first + count - length + 1))
+        first += count
+    return {length: torch.tensor(known) for length, known in begins.items()}
 
 
 def _paired(config: TrainConfig, pairs: list[tuple[Path, Path]], device: torch.device) -> Maker:

@@ -50,14 +50,21 @@ def train(config: TrainConfig, console: Console) -> Path:
     run.config = config = _counted(config, samples)
     judging = rank == 0  # the others wait for its validations with their next gradients
     chosen_by, reported = (
-        metrics.load_pairs(folders) if judging else [] for folders in (config.val, config.report)
+        metrics.load_pairs(folders, config.blur_folder) if judging else []
+        for folders in (config.val, config.report)
     )
     config.out.mkdir(parents=True, exist_ok=True)
     watch = Watch(config, console, writing=judging)
     console.print(f"{config.arch} on {device}, from step {run.step}: {cost.brief(run.network)}")
-    console.print(metrics.PROTOCOL)
+    console.print(f"{metrics.PROTOCOL}; blurred ones from {config.blur_folder}/")
+    for change in run.changes:
+        console.print(f"other than before: {change}")
 
     clock = _Clock(run, began, device)
+    if config.minutes and judging:
+        rehearsing = time.monotonic()
+        metrics.evaluate(run.ema, [*chosen_by, *reported])
+        clock.keep_time_for_another(rehearsing)
     before, done = None, clock.progress()
     with progress_bar(console) as show, _interruptions() as asked, closing(watch):
         while done < 1:
@@ -68,19 +75,22 @@ def train(config: TrainConfig, console: Console) -> Path:
             figures = advance(run, samples, now)
             before, done = now, clock.progress()
             due = run.step % config.val_every == 0 or done >= 1
-            if due or run.step % min(_LOOK_EVERY, config.log_every) == 0:
+            is_look = due or run.step % min(_LOOK_EVERY, config.log_every) == 0
+            if is_look:
                 values = look(figures)
                 watch.see(values)
                 show(done, run.step, values["loss"])
             run.seconds += time.monotonic() - stepping
             if run.step % config.log_every == 0:
                 watch.line(run, now)
-            if due and judging:
+            ends = _is_asked(asked, device, together=is_look)
+            if due and judging and not ends:  # whoever asks for an end does not wait for long
                 _validate(run, chosen_by, reported, watch)
-            if (due or asked) and judging:
+            if (due or ends) and judging:
                 save(run, config.out / "last.pt")
                 clock.keep_time_for_another(stepping)
-            if asked:
+            if ends:
+                processes.wait_for_all()  # the end of one is the end of all, saved or not
                 console.print(f"stopped at step {run.step}; go on with --resume")
                 raise KeyboardInterrupt
     best = config.out / "best.pt"
@@ -133,6 +143,13 @@ def _validate(run: Run, chosen_by: list[Pair], reported: list[Pair], watch: Watc
     (run.config.out / "curve.json").write_text(json.dumps(run.curve, indent=1) + "\n")
     if "val_gain" in entry and entry["val_gain"] > max(earlier, default=-math.inf):
         save(run, run.config.out / "best.pt", for_use=True)
+
+
+def _is_asked(asked: list[int], device: torch.device, *, together: bool) -> bool:
+    """Whether to end: one process at once, several where they are `together`, all or none."""
+    if processes.count() == 1:
+        return bool(asked)
+    return together and processes.any_of(bool(asked), device)
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -50,21 +52,35 @@ class Pair:
     ssim: float
 
 
-def load_pairs(folders: Iterable[Path]) -> list[Pair]:
+def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]:
     """Read the pairs of `folders`, named after their blurred files.
 
     Raises:
-        FileNotFoundError, ValueError: as `train.data.find_pairs` and `read_picture`.
+        FileNotFoundError, ValueError: as `train.data.find_pairs` and `read_picture`; or a gain in
+            PSNR cannot be measured.
     """
-    pairs = []
-    for folder in folders:
-        for blurred_path, sharp_path in find_pairs(folder):
-            blurred, sharp = read_picture(blurred_path), read_picture(sharp_path)
-            if blurred.shape != sharp.shape:
-                raise ValueError(f"{blurred_path} and {sharp_path} differ in size")
-            measured = psnr(blurred, sharp), ssim(blurred, sharp)
-            pairs.append(Pair(blurred_path.stem, blurred, sharp, *measured))
-    return pairs
+    found = [pair for folder in folders for pair in find_pairs(folder, blur_folder)]
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_loaded, found))
+
+
+def _loaded(paths: tuple[Path, Path]) -> Pair:
+    name, (blurred, sharp) = paths[0], map(read_picture, paths)
+    if blurred.shape != sharp.shape:
+        raise ValueError(f"{name} and {paths[1]} differ in size")
+    measured = finite_psnr(blurred, sharp, name), ssim(blurred, sharp)
+    return Pair(name.stem, blurred, sharp, *measured)
+
+
+def finite_psnr(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8], name: Path) -> float:
+    """PSNR in dB of a blurred picture, to which a gain is to be measured.
+
+    Raises:
+        ValueError: it is infinite.
+    """
+    if math.isinf(value := psnr(blurred, sharp)):
+        raise ValueError(f"{name} equals its sharp twin: no gain can be measured on it")
+    return value
 
 
 def psnr(picture: NDArray[np.uint8], sharp: NDArray[np.uint8]) -> float:
@@ -129,12 +145,14 @@ def restore(network: nn.Module, picture: NDArray[np.uint8]) -> NDArray[np.uint8]
 
 def evaluate(network: nn.Module, pairs: Iterable[Pair]) -> list[Score]:
     """Restore every pair's blurred picture and compare."""
-    scores = []
-    for pair in pairs:
-        restored = restore(network, pair.blurred)
+
+    def score(restored: NDArray[np.uint8], pair: Pair) -> Score:
         measured = psnr(restored, pair.sharp), ssim(restored, pair.sharp)
-        scores.append(Score(pair.name, pair.psnr, measured[0], pair.ssim, measured[1]))
-    return scores
+        return Score(pair.name, pair.psnr, measured[0], pair.ssim, measured[1])
+
+    with ThreadPoolExecutor() as pool:
+        scores = [pool.submit(score, restore(network, pair.blurred), pair) for pair in pairs]
+        return [each.result() for each in scores]
 
 
 def mean_gain(scores: Iterable[Score]) -> float:

@@ -26,7 +26,7 @@ class Optimizer:
     def __init__(self, config: TrainConfig, network: nn.Module) -> None:
         self._matrices: list[tuple[Tensor, nn.Parameter]] = []
         """Each a kernel, and the same memory as a matrix."""
-        betas = config.beta1, config.beta2
+        self._betas = config.beta1, config.beta2
         rest = list(network.parameters())
         if config.optimizer == "muon":
             kernels = [p for p in rest if p.ndim == 4][1:-1]
@@ -36,7 +36,7 @@ class Optimizer:
         kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
         self._rates = [1.0]
         self._optimizers: list[torch.optim.Optimizer] = [
-            kind(rest, lr=config.lr, betas=betas, weight_decay=0.0, fused=True)
+            kind(rest, lr=config.lr, betas=self._betas, weight_decay=0.0, fused=True)
         ]
         if self._matrices:
             self._rates.append(_MATRIX_RATE)
@@ -67,6 +67,8 @@ class Optimizer:
             raise ValueError("the checkpoint was made with another --optimizer")
         for optimizer, part in zip(self._optimizers, parts, strict=True):
             optimizer.load_state_dict(part)
+        for group in self._optimizers[0].param_groups:
+            group["betas"] = self._betas  # those of the settings, which may have changed
 
 
 def _shared(kernel: Tensor) -> nn.Parameter:

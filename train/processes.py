@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+_PATIENCE = timedelta(hours=3)
+"""How long processes wait for each other: for the first one's validations above all."""
 
 
 def join(name: str) -> tuple[torch.device, int]:
@@ -20,10 +24,14 @@ def join(name: str) -> tuple[torch.device, int]:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError("--device cuda: this torch sees no CUDA device")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: there is cpu, cuda and auto") from error
     if "RANK" not in os.environ:
-        return torch.device(name), 0
+        return device, 0
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if name == "cuda" else "gloo")
+        dist.init_process_group("nccl" if name == "cuda" else "gloo", timeout=_PATIENCE)
     if name == "cuda":
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     return torch.device(name), dist.get_rank()
@@ -55,3 +63,18 @@ def agree(value: float, device: torch.device) -> float:
     message = torch.tensor([value], dtype=torch.float64, device=device)
     dist.broadcast(message, src=0)
     return message.item()
+
+
+def any_of(value: bool, device: torch.device) -> bool:
+    """Whether it is true in one of the processes; the same answer in all."""
+    if not dist.is_initialized():
+        return value
+    message = torch.tensor([float(value)], device=device)
+    dist.all_reduce(message, dist.ReduceOp.MAX)
+    return bool(message.item())
+
+
+def wait_for_all() -> None:
+    """Go on when all processes have come here."""
+    if dist.is_initialized():
+        dist.barrier()

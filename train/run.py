@@ -22,6 +22,9 @@ from train.optimizer import Optimizer
 from train.precision import mixed
 from train.schedule import Plan
 
+_HARMLESS = {"resume", "out", "device", "threads", "shard_mb", "log_every", "tensorboard"}
+"""Settings that change nothing of what is learnt."""
+
 
 @dataclass(slots=True)
 class Run:
@@ -42,6 +45,8 @@ class Run:
     """The same with validations and checkpoints: what --minutes counts."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry a validation."""
+    changes: list[str] = field(default_factory=list)
+    """Of a run that goes on: the settings that were others before, one line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,12 @@ def _restore(run: Run, saved: Checkpoint) -> None:
         run.adversary.restore(saved.adversary)
     run.step, run.seconds, run.spent = saved.step, saved.seconds, saved.spent
     run.curve = saved.curve
+    now = run.config.to_dict() | {"processes": processes.count()}
+    run.changes = [
+        f"{name} is {now[name]}, and was {value}"
+        for name, value in saved.train_config.items()
+        if name in now and name not in _HARMLESS and now[name] != value
+    ]
 
 
 def _take_weights(run: Run, saved: Checkpoint) -> None:

@@ -48,7 +48,7 @@ def plan(config: TrainConfig, step: int, progress: float) -> Plan:
         # As many pixels a step as at first.
         batch=max(1, round(config.batch * (config.crops[0] / crop) ** 2)),
         adversarial=progress >= pixel,
-        steady=left == 1.0 and progress < pixel,
+        steady=left == 1.0 and (progress < pixel or not pixel),
     )
 
 

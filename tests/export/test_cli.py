@@ -15,7 +15,9 @@ import torch
 from export import engines
 from export.__main__ import main
 from tests.tiny_onnx import foreign
-from train.generator import FAST
+from train import checkpoint
+from train.checkpoint import Checkpoint
+from train.generator import FAST, build
 
 
 def fails(capsys, *arguments):
@@ -32,6 +34,20 @@ def test_missing_checkpoint(tmp_path, capsys):
     error = fails(capsys, tmp_path / "none.pt", "-o", tmp_path / "model.onnx")
     assert f"there is no file {tmp_path / 'none.pt'}" in error
     assert "python -m train" in error
+
+
+def test_a_checkpoint_in_parts(tmp_path):
+    saved = Checkpoint(
+        step=1,
+        seconds=1.0,
+        generator_config=FAST.to_dict(),
+        train_config={},
+        ema=build(FAST).state_dict(),
+    )
+    checkpoint.save(saved, tmp_path / "best.pt", shard_mb=4)
+    assert not (tmp_path / "best.pt").exists()
+    assert main([str(tmp_path / "best.pt"), "-o", str(tmp_path / "model.onnx")]) == 0
+    assert (tmp_path / "model.onnx").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint\n" * 100])

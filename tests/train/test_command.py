@@ -50,6 +50,13 @@ def test_settings_that_cannot_work_are_usage_errors(capsys):
         (["--minutes", "3", "--epochs", "3", "--pairs", "x"], "exclude each other"),
         (["--decay", "2"], "shares"),
         (["--recipe", "worst"], "invalid choice"),
+        (["--recip", "paper"], "unrecognized arguments"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--val-every", "0"], "--val-every must be at least 1"),
+        (["--crops", "0"], "multiples of 16"),
+        (["--threads", "-1"], "must not be negative"),
+        (["--pixel", "0", "--fft", "0", "--psnr", "0"], "nothing to learn by"),
+        (["--recipe", "paper", "--finetune", "0.5"], "nothing to learn by"),
     ],
 )
 def test_contradictions_are_usage_errors(capsys, flags, said):
@@ -65,6 +72,22 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("train: error: ")
     assert error.count("\n") == 1
+
+
+def test_a_device_that_is_none_is_one_line(photos, capsys):
+    assert main(["--photos", str(photos), "--device", "gpu"]) == 1
+    assert capsys.readouterr().err == "train: error: --device gpu: there is cpu, cuda and auto\n"
+
+
+def test_compressed_sets_of_other_seeds_share_nothing(photos, tmp_path):
+    for seed in ("0", "4"):
+        flags = ["--photos", str(photos), "--count", "8", "--crop", "32", "--seed", seed]
+        assert compress([*flags, "-o", str(tmp_path / seed)]) == 0
+    sets = [{p.read_bytes() for p in (tmp_path / s / "blur").iterdir()} for s in ("0", "4")]
+    assert len(sets[0]) == 8
+    assert not sets[0] & sets[1]
+    with pytest.raises(SystemExit):
+        compress(["--photos", str(photos), "--crop", "33", "-o", str(tmp_path / "odd")])
 
 
 def test_compressed_pairs_can_be_trained_on(photos, tmp_path):

@@ -134,3 +134,45 @@ def test_crops_with_detail_come_up_more_often(tmp_path):
     for draws, share in ((1, 0.5), (2, 0.75), (3, 0.875)):
         left = store.places(1000, 32, torch.Generator().manual_seed(0), draws=draws)[:, 2]
         assert (left < 304).float().mean() == pytest.approx(share, abs=0.06)
+
+
+def film(folder: Path, levels: list[int], size: int = 112) -> None:
+    folder.mkdir()
+    for number, level in enumerate(levels):
+        Image.fromarray(np.full((size, size, 3), level, np.uint8)).save(folder / f"f{number}.png")
+
+
+def test_no_average_is_of_two_films(tmp_path):
+    film(tmp_path / "a", [0] * 15)
+    film(tmp_path / "b", [255] * 15)
+    config = TrainConfig(high_rate=(tmp_path,), share_high_rate=1.0, crops=(32,), reuse=1)
+    samples = Samples(replace(config, augment=False), CPU)
+    batches = [samples.batch(step, 32, 8) for step in range(12)]
+    assert all((blurred - sharp).abs().max() < 0.01 for blurred, sharp in batches)
+    assert len({level for _, sharp in batches for level in sharp.round().unique().tolist()}) == 2
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path):
+    film(tmp_path / "a", [0] * 12)
+    assert [path.stem for path in find_pictures(tmp_path)] == [f"f{n}" for n in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "said"), [(14, 112, "15 consecutive frames, and .*b has 14"), (15, 120, "")]
+)
+def test_what_is_no_film_is_refused(tmp_path, count, size, said):
+    film(tmp_path / "a", [0] * 15)
+    film(tmp_path / "b", [0] * count, size)
+    if size != 112:
+        Image.new("RGB", (130, 130)).save(tmp_path / "b" / "f3.png")
+    with pytest.raises(ValueError, match=said or "the frames in .*b differ in size"):
+        Samples(TrainConfig(high_rate=(tmp_path,), crops=(32,)), CPU)
+
+
+def test_a_step_back_gives_its_own_samples(photos: Path):
+    config = TrainConfig(photos=(photos,), crops=(32,), reuse=4)
+    samples = Samples(config, CPU)
+    first = samples.batch(40, 32, 4)
+    samples.batch(45, 32, 4)
+    again = samples.batch(40, 32, 4)
+    assert all(torch.equal(*both) for both in zip(first, again, strict=True))

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ torch = pytest.importorskip("torch")
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from train import checkpoint, loop, run
+from train import checkpoint, loop, metrics, run
 from train.config import TrainConfig
 from train.data import Samples
 from train.generator import GeneratorConfig
@@ -203,6 +204,32 @@ def test_minutes_end_the_schedule_in_time(config):
     assert checkpoint.exists(budget.out / "steady.pt")
 
 
+def test_minutes_leave_time_for_the_validation(config, monkeypatch):
+    def slow(*_):
+        time.sleep(1)
+        return []
+
+    monkeypatch.setattr(metrics, "evaluate", slow)
+    monkeypatch.setattr(metrics, "mean_gain", lambda _: 0.0)
+    monkeypatch.setattr(Watch, "table", lambda *_: None)
+    began = time.monotonic()
+    loop.train(changed(config, minutes=0.1, val_every=10**9, report=()), quiet())
+    assert time.monotonic() - began < 7  # where 6 s were given, and a validation takes 1
+
+
+def test_what_changed_since_the_interruption_is_told(config):
+    loop.train(config, quiet())
+    further = changed(config, steps=8, resume=True, seed=7, beta1=0.5)
+    job = run.start(further, CPU)
+    assert job.changes == [
+        "steps is 8, and was 6",
+        "beta1 is 0.5, and was 0.9",
+        "seed is 7, and was 0",
+    ]
+    groups = [group for part in job.optimizer._optimizers for group in part.param_groups]
+    assert groups[0]["betas"] == (0.5, 0.99)
+
+
 def test_epochs_count_the_pairs(config, pairs):
     job = changed(config, photos=(), pairs=(pairs,), epochs=4, batch=1, val_every=100)
     loop.train(job, quiet())
@@ -337,3 +364,38 @@ for p, one, other in zip(shared.network.parameters(), *gradients, strict=True):
     assert not torch.equal(one, other) or not one.any()
 print("the same", flush=True)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize("first", [0, 1])
+def test_processes_end_together_whichever_is_asked(photos, tmp_path, first):
+    """One of two gets SIGTERM: both end, and what was done is saved."""
+    out = tmp_path / "run"
+    settings = ["--photos", str(photos), "--crops", "32", "--batch", "1", "--no-tensorboard"]
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "train", *settings, "--device", "cpu", "--out", str(out)]
+    ranks = [
+        subprocess.Popen(
+            [*command, "--log-every", "1"],
+            cwd=ROOT,
+            env={**os.environ, **environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    assert ranks[0].stdout is not None
+    while "steps/s" not in ranks[0].stdout.readline():
+        assert ranks[0].poll() is None
+    ranks[first].send_signal(signal.SIGTERM)
+    said = [rank.communicate(timeout=120) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [130, 130], said
+    assert checkpoint.load(out / "last.pt").step > 0
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]

@@ -1,4 +1,5 @@
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -54,3 +55,14 @@ def test_evaluate_reports_the_gain(pairs):
     scores = metrics.evaluate(network, metrics.load_pairs([pairs]))
     assert [score.name for score in scores] == ["0", "1"]
     assert metrics.mean_gain(scores) == pytest.approx(0)
+
+
+def test_a_pair_of_equal_pictures_is_refused(pairs):
+    shutil.copy(pairs / "sharp" / "1.png", pairs / "blur" / "1.png")
+    with pytest.raises(ValueError, match=r"blur/1\.png equals its sharp twin"):
+        metrics.load_pairs([pairs])
+
+
+def test_the_blurred_folder_can_have_another_name(pairs):
+    (pairs / "blur").rename(pairs / "blur_gamma")
+    assert len(metrics.load_pairs([pairs], "blur_gamma")) == 2

@@ -61,6 +61,13 @@ def test_the_papers_recipe_is_the_papers_schedule():
     assert (config.pixel, config.fft, config.psnr) == (0, 0, 0)
 
 
+def test_the_papers_run_is_steady_until_its_rate_falls():
+    config = replace(
+        parse_config(["--recipe", "paper", "--steps", "100", "--pairs", "x"]), epochs=0
+    )
+    assert [plan(config, step, step / 100).steady for step in (0, 29, 31)] == [True, True, False]
+
+
 def test_flags_win_over_the_recipe():
     config = parse_config(["--recipe", "paper", "--pairs", "GOPRO", "--epochs", "2", "--amp"])
     assert (config.epochs, config.amp, config.batch) == (2, True, 1)

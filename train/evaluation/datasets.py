@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +72,7 @@ def open_data(
         if perceptual:
             raise ValueError("--lpips: Köhler's protocol has no place for it")
         return _koehler(folder, found)
-    pairs = sorted(find_pairs(folder, blur_folder), key=_by_number)
+    pairs = find_pairs(folder, blur_folder)
     for pair in pairs:
         _check_sizes(pair, _SMALLEST)
     cases = []
@@ -107,12 +106,6 @@ def _compare(sharp: Path, perceptual: Distance | None, picture: NDArray[np.uint8
         "SSIM-3D": metrics.ssim_3d(picture, reference),
     }
     return figures | ({"LPIPS": perceptual(picture, reference)} if perceptual else {})
-
-
-def _by_number(pair: tuple[Path, Path]) -> list[str | int]:
-    """Frame 9 comes before frame 10, whether its name has zeros in front or not."""
-    parts = re.split(r"(\d+)", str(pair[0]))
-    return [int(part) if index % 2 else part for index, part in enumerate(parts)]
 
 
 def _check_sizes(paths: Iterable[Path], smallest: int) -> None:
