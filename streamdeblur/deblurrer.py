@@ -143,7 +143,8 @@ class Deblurrer:
     @property
     def precision(self) -> str:
         """Of the arithmetic inside the network: fp32, fp16, bf16 or int8."""
-        return self._setting.precision
+        is_meanwhile = self.provider != self._setting.device.provider  # of TensorRT, on CUDA
+        return self._meanwhile if is_meanwhile else self._setting.precision
 
     @property
     def running(self) -> str:
@@ -216,6 +217,7 @@ class Deblurrer:
         if is_engine:
             load_tensorrt()  # before CUDA is blamed for what it lacks
         setting = meanwhile_setting(self._setting) if is_engine else self._setting
+        self._meanwhile = setting.precision
         path = self._files.path(setting.precision)
         if path is None:  # CUDA has no int8
             raise ModelError(self._files.complaint(setting.precision))
@@ -268,10 +270,10 @@ class Deblurrer:
         with self._turnstile:
             if self._twin is None:
                 setting = replace(self._setting, precision="fp32")
-                self._twin = Deblurrer(self._files, setting, tile="off")
+                self._twin = Deblurrer(self._files, setting, tile="off")  # these are tiles already
                 self._say(f"{self.precision} overflowed: such frames are done again in fp32")
             self.rescued += len(images)
-        return self._twin(images)
+        return self._twin._whole(images)
 
     def _multiple(self) -> int:
         """The least number that the sides of pictures must be multiples of, found by trying.

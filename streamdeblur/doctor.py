@@ -92,7 +92,7 @@ def benchmark(model: str, gpu: int = 0) -> list[Timing]:
                 )
     spent = {f"{width}x{height}": _medians(networks, width, height) for width, height in SIZES}
     with suppress(OSError):  # `auto` goes by its fixed order then
-        speeds.remember(files, list(spent.values())[-1])
+        speeds.remember(files, list(spent.values())[-1], gpu)
     return [
         Timing(*pair, {size: 1000 * medians[pair] for size, medians in spent.items()})
         for pair in networks

@@ -106,9 +106,9 @@ def is_camera(name: str) -> bool:
 def shown(url: str) -> str:
     """A URL without user, password, parameters, and the stream key that ends those of RTMP."""
     scheme, _, rest = url.partition("://")
+    rest = rest.rpartition("@")[2]  # a password may hold what else ends it: rather hide too much
     rest, question, _ = rest.partition("?")
-    authority, slash, path = rest.partition("/")
-    host = authority.rpartition("@")[2]
+    host, slash, path = rest.partition("/")
     if scheme.lower().startswith("rtmp") and "/" in path:
         path = path.rpartition("/")[0] + "/" + _HIDDEN
     return f"{scheme}://{host}{slash}{path}{question and '?' + _HIDDEN}"
@@ -126,10 +126,9 @@ def without_secrets(text: str, url: str) -> str:
 
 def _secrets(url: str) -> set[str]:
     """Each part of a URL that nobody should read, as written and decoded."""
-    rest = url.partition("://")[2].partition("?")[0]
-    user = rest.partition("/")[0].rpartition("@")[0]
+    user, _, rest = url.partition("://")[2].rpartition("@")
     password = user.partition(":")[2]
-    query = url.partition("?")[2]
+    rest, _, query = rest.partition("?")
     found = {password, query, *(value for _, value in parse_qsl(query))}
     if url.lower().startswith("rtmp"):
         found.add(rest.rpartition("/")[2])

@@ -12,7 +12,7 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.live.preview import PreviewSink
-from streamdeblur.live.recording import Recording
+from streamdeblur.live.recording import Recording, growing_name
 from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
 from streamdeblur.live.rhythm import AdaptiveNetwork, Choice, choices_of
 from streamdeblur.live.run import Live
@@ -57,6 +57,7 @@ def assembled(
         raise VideoError(
             "nothing would show the frames: leave out --no-preview, or pass --serve 8000"
         )
+    _refuse_rivals(options.output)
     descriptor = descriptor_for_video() if "-" in options.output else 1
     network = AdaptiveNetwork(
         choices(deblurrer),
@@ -107,6 +108,15 @@ def _show(
         if not (options.serve or options.output or options.virtual_cam):
             raise
         say(str(error))
+
+
+def _refuse_rivals(outputs: list[str]) -> None:
+    """Recordings grow under a name of their own, which does not have their extension."""
+    paths = [Path(output) for output in outputs if not is_stream(output)]
+    growing = [growing_name(path) for path in paths]
+    for path, name in zip(paths, growing, strict=True):
+        if growing.count(name) > 1:
+            raise VideoError(f"two recordings would grow as {name}: give {path} another name")
 
 
 def _encoding(options: argparse.Namespace) -> dict[str, Any]:

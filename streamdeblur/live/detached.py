@@ -58,12 +58,19 @@ class Detached:
         self._idle, self._patience = idle, patience
         self._handover = Handover[Frame](depth, self._drop)
         self._error: BaseException | None = None
+        self._busy_since: float | None = None
         self._thread = begun(self._work)
 
     @property
-    def ended(self) -> bool:
-        """Whether the sink takes no more frames: it failed, or was told to finish."""
-        return self._handover.ended
+    def busy_for(self) -> float:
+        """Seconds for which the sink has been at one frame; 0 if it waits for one."""
+        since = self._busy_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the sink is closed, or failed."""
+        return not self._thread.is_alive()
 
     def write(self, frame: Frame) -> None:
         """Hand over a frame; never waits.
@@ -110,7 +117,9 @@ class Detached:
             with self.sink as sink:
                 for frame in self._handover.ticking(_TICK):
                     if frame is not None:
+                        self._busy_since = time.monotonic()
                         sink.write(frame)
+                        self._busy_since = None
                         if frame.captured is not None:
                             self.delays.add(time.monotonic() - frame.captured)
                     elif self._idle is not None:

@@ -23,7 +23,7 @@ from streamdeblur.video.headers import MICROSECOND, chroma_location, picture_str
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""
-_OPENING = 10.0  # seconds in which the first picture must come
+_OPENING = 10.0  # seconds in which the first picture, and each other, must come
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0  # seconds between attempts to come back
 _STABLE = 1.0  # seconds after which a connection has proved itself
 _GRACE = 1.0  # seconds that FFmpeg has to notice by itself that nothing comes
@@ -261,18 +261,20 @@ class _Connection:
         close_reader(self._container, self._stream)
 
     def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:
-        opened, is_first = time.monotonic(), True
+        latest = time.monotonic()
         try:
-            for packet in self._container.demux(self._stream):
-                packet.opaque = time.monotonic()
+            # All tracks are read: where sound alone goes on, somebody must notice it.
+            for packet in self._container.demux():
                 pictures: list[av.VideoFrame] = []
-                with suppress(FFmpegError):  # streams are joined in the middle, and get damaged
-                    pictures = packet.decode()
+                if packet.stream.index == self._stream.index:
+                    packet.opaque = time.monotonic()
+                    with suppress(FFmpegError):  # streams are joined in the middle, or damaged
+                        pictures = self._stream.decode(packet)
                 for picture in pictures:
-                    is_first = False
                     came = picture.opaque
                     yield picture, came if isinstance(came, float) else time.monotonic()
-                if is_first and time.monotonic() - opened > _OPENING:
+                    latest = time.monotonic()
+                if time.monotonic() - latest > _OPENING:
                     self.failure = f"nothing to decode came for {_OPENING:g} s"
                     return
         except (EndOfStream, IndexError):  # PyAV's second one: a track had appeared late

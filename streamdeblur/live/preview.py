@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from streamdeblur.correction import blended
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
 
@@ -25,7 +24,6 @@ class PreviewSink:
 
     Args:
         title: of the window.
-        strength: how much of the correction is shown, 0 to 1.
         compare: begin with the frame as it came at the left of the mouse, the sharp one at its
             right; a key changes that.
 
@@ -33,7 +31,7 @@ class PreviewSink:
         VideoError: there is no display, or no OpenCV that has windows.
     """
 
-    def __init__(self, title: str, *, strength: float = 1.0, compare: bool = False) -> None:
+    def __init__(self, title: str, *, compare: bool = False) -> None:
         self.commands: deque[str] = deque()
         """What the person asked for and the window cannot do: stronger, weaker, model, snapshot,
         record. To be taken from the left."""
@@ -41,7 +39,6 @@ class PreviewSink:
         """Lines to show for a moment: to be put in at the right."""
         self.text: list[str] = []
         """Lines to show all the time, unless the person puts them out."""
-        self._strength = strength
         self._wants, self._paused = 1 + compare, False
         self._shown: Frame | None = None
         self._pictures_shown = 0
@@ -100,8 +97,7 @@ class PreviewSink:
 
     def _show(self, frame: Frame) -> None:
         assert frame.sharp is not None
-        sharp = blended(frame.image, frame.sharp, self._strength)
-        pictures = [frame.image, sharp] if self._wants == 2 else [sharp]
+        pictures = [frame.image, frame.sharp] if self._wants == 2 else [frame.sharp]
         self._shown, self._pictures_shown = frame, len(pictures)
         self._tell([np.ascontiguousarray(picture) for picture in pictures])
 

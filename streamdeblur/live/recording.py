@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -28,7 +29,8 @@ class Recording:
 
     The file grows as Matroska, `clip.mp4` as `clip.part.mkv`, and becomes what was asked for when
     the `with` block ends, by an exception as well. If the process is killed, the part can be
-    played. Frames of another size than the first's are fitted into it.
+    played, and a later recording of the same name keeps it as `clip.interrupted.mkv`. Frames of
+    another size than the first's are fitted into it.
 
     Args:
         path: the recording; its extension names the container.
@@ -59,12 +61,13 @@ class Recording:
         compare: bool = False,
     ) -> None:
         self.path = Path(path)
-        self.part = self.path.with_name(f"{self.path.stem}.part.mkv")
+        self.part = growing_name(self.path)
         """Where it grows."""
         self.frames_written = 0
         """Frames taken so far."""
         self._info = replace(info, codec="h264")
         refuse_paths(self.path, self.part, None, overwrite)
+        saved = _set_aside(self.part)
         with open_output(self.path, part_name(self.path), info, None) as final:
             kind = final.format.name
             if not final.format.flags & VARIABLE_RATE:
@@ -88,8 +91,8 @@ class Recording:
             compare=compare,
         )
         self._picture.open()
-        self.notices = tuple(self._picture.notices)
-        """What the recording cannot keep, one line each."""
+        self.notices = (*saved, *self._picture.notices)
+        """What a recording before has left, and what this one cannot keep, one line each."""
 
     def write(self, frame: Frame) -> None:
         """Encode a frame.
@@ -130,6 +133,22 @@ class Recording:
             final.unlink(missing_ok=True)
             raise
         self.part.unlink()
+
+
+def growing_name(path: Path) -> Path:
+    """Where a recording grows: `clip.mp4` as `clip.part.mkv`."""
+    return path.with_name(f"{path.stem}.part.mkv")
+
+
+def _set_aside(part: Path) -> list[str]:
+    """Keep what a recording that was killed has left under another name; a line that says so."""
+    if not part.exists():
+        return []
+    stem = part.name.removesuffix(".part.mkv")
+    names = (part.with_name(f"{stem}.interrupted{count or ''}.mkv") for count in itertools.count())
+    kept = next(name for name in names if not name.exists())
+    part.rename(kept)
+    return [f"what an interrupted recording has left is kept as {kept}"]
 
 
 def repacked(source: Path, target: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Self
 
 import av
 from av.error import FFmpegError
+from av.video.frame import PictureType
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
@@ -82,7 +83,9 @@ class Restream:
         url = f"pipe:{descriptor}" if target == "-" else target
         # What every player shows, whatever the camera's layout.
         self._info = replace(info, codec="h264", pix_fmt="yuv420p")
+        # At the most: where the network gives fewer frames than the source, `write` asks for them.
         options = {"g": str(max(1, round(_KEY_FRAMES * info.rate))), **(encoder_options or {})}
+        self._next_key: int | None = None
         with self._explained():
             self._output = av.open(
                 url, "w", format=kind, container_options=_CONTAINER.get(kind, {})
@@ -116,7 +119,11 @@ class Restream:
         frame = fitted(frame, self._info.width, self._info.height)
         with translated(f"can't send to {self.shown}"):
             try:
-                self._output.mux(self._picture.encode(self._picture.finished(frame)))
+                picture = self._picture.finished(frame)
+                if self._next_key is None or frame.pts >= self._next_key:
+                    picture.pict_type = PictureType.I
+                    self._next_key = frame.pts + round(_KEY_FRAMES / self._info.time_base)
+                self._output.mux(self._picture.encode(picture))
             except BrokenPipeError:
                 if self._target != "-":
                     raise
@@ -162,10 +169,8 @@ def descriptor_for_video() -> int:
 def _format(target: str) -> str:
     """FFmpeg's output format for a target."""
     scheme, separator, _ = target.partition("://")
-    if target.lower().endswith(".m3u8"):
-        return "hls"
     if not separator:
-        return "mpegts"
+        return "hls" if target.lower().endswith(".m3u8") else "mpegts"
     if scheme.lower() not in SCHEMES:
         raise VideoError(f"can't send to {shown(target)}: use one of {', '.join(SCHEMES)}")
     return _FORMATS.get(scheme.lower(), "mpegts")

@@ -81,9 +81,9 @@ class AdaptiveNetwork:
         """Yield as many frames, in the same order, each with its `sharp` set."""
         ended = time.monotonic()
         for frame in frames:
-            if self._wished is not None:
-                self._begin(self._wished)
-                self._wished = None
+            wished, self._wished = self._wished, None
+            if wished is not None:
+                self._begin(wished)
             began = time.monotonic()
             sharp = self.choice.sharpen(frame.image) if self.strength else frame.image
             frame.sharp = blended(frame.image, sharp, self.strength)
@@ -94,6 +94,7 @@ class AdaptiveNetwork:
             yield frame
 
     def _begin(self, choices: Sequence[Choice]) -> None:
+        self._level = 0  # first: another thread may ask for the choice
         self._choices = tuple(choices)
         self._calm, self._calm_needed = 0, _CALM_WINDOWS
         self._costs = dict[int, float]()  # seconds a frame by level, when it was last left

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import chain, count
 from pathlib import Path
 
 from streamdeblur.errors import StreamDeblurError
@@ -24,6 +25,7 @@ from streamdeblur.threads import promised
 
 _STEP = 0.1  # of strength, for one key press
 _REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for
+_STALL = 10.0  # seconds of one frame after which an output is said to hang
 _WAITING = 8  # frames that a slow output may be behind before it loses some
 
 
@@ -55,8 +57,13 @@ class Live:
         self._say, self._record, self._load = say, record, load
         self._models = deque(models)
         self._loading: Iterator[list[Choice] | None] = iter(())
+        self._is_loading = False
+        self._known: dict[str, list[Choice]] = {}
         self._outputs: list[Detached] = []
-        self._finishing: list[Detached] = []
+        self._finishing: list[tuple[Detached, str]] = []
+        self._named: set[Path] = set()
+        self._lost_before = 0
+        self._stalled: set[Detached] = set()
         self._recording: Detached | None = None
         self._preview: PreviewSink | None = None
         self.page: ServeSink | None = None
@@ -117,10 +124,9 @@ class Live:
         elif command == "model":
             self._next_model()
         elif command == "snapshot" and self._last is not None:
-            snapshot = Detached(Snapshot(path := _dated(".png")))
+            snapshot = Detached(Snapshot(path := self._dated(".png")))
             snapshot.write(self._last)
-            self._finish(snapshot)
-            self._note(f"picture saved as {path}", aloud=True)
+            self._finish(snapshot, f"picture saved as {path}")
         elif command == "record":
             self._toggle_recording()
         elif command == "quit":
@@ -134,7 +140,11 @@ class Live:
     @property
     def lost(self) -> int:
         """Frames that recordings and the like have lost because they could not keep up."""
-        return sum(output.dropped for output in self._outputs if output is not self._outputs[0])
+        outputs = [*self._outputs, *(output for output, _ in self._finishing)]
+        watched = (PreviewSink, ServeSink)  # who only watches misses nothing
+        return self._lost_before + sum(
+            output.dropped for output in outputs if not isinstance(output.sink, watched)
+        )
 
     @property
     def rate(self) -> float:
@@ -164,7 +174,9 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:  # each is closed, whatever happens to the others
-            for output in (*self._finishing, *reversed(self._outputs)):
+            for output, done in self._finishing:
+                stack.callback(self._settle, output, done)
+            for output in reversed(self._outputs):
                 stack.callback(output.close)
                 output.finish()
 
@@ -174,6 +186,8 @@ class Live:
             while messages:
                 self._note(messages.popleft(), aloud=True)
         self._take_loaded()
+        self._take_finished()
+        self._tell_of_stalls()
         if self._preview is not None:
             away = [self._source.away] if self._source.away else []
             self._preview.text = [self.figures(progress), self._running(), *away]
@@ -188,11 +202,37 @@ class Live:
         try:
             choices = next(self._loading, None)
         except StreamDeblurError as error:
+            self._is_loading = False
             self._note(str(error), aloud=True)
             return
         if choices:
+            self._is_loading = False
+            self._known[self._models[0]] = choices
             self._network.use(choices)
             self._note(f"model {choices[0].name}", aloud=True)
+
+    def _take_finished(self) -> None:
+        """Say what has become of pictures and recordings, when it is known."""
+        for finished in [each for each in self._finishing if each[0].is_done]:
+            self._finishing.remove(finished)
+            try:
+                self._settle(*finished)
+            except (StreamDeblurError, OSError) as error:
+                self._note(str(error), aloud=True)
+
+    def _tell_of_stalls(self) -> None:
+        """Say once of each output that it hangs: a receiver may take nothing, and not go away."""
+        stalled = {output for output in self._outputs if output.busy_for > _STALL}
+        for output in stalled - self._stalled:
+            name = getattr(output.sink, "shown", None) or getattr(output.sink, "path", "an output")
+            self._note(f"{name} takes nothing: frames for it are lost meanwhile", aloud=True)
+        self._stalled = stalled
+
+    def _settle(self, output: Detached, done: str) -> None:
+        """Close an output that has been told to finish, and say that it is done."""
+        output.close()
+        self._lost_before += output.dropped
+        self._note(done, aloud=True)
 
     def _try(self, command: str) -> None:
         """Obey; what cannot be done is said, and ends nothing."""
@@ -224,25 +264,38 @@ class Live:
         if len(self._models) < 2:
             self._note(f"there is no model but {self._models[0]}")
             return
+        if self._is_loading:
+            self._note(f"{self._models[0]} is still being loaded")
+            return
         self._models.rotate(-1)
         name = self._models[0]
         self._note(f"loading {name}")
-        self._loading = promised(lambda: self._load(name))
+        self._is_loading = True
+        known = self._known.get(name)
+        self._loading = promised(lambda: known or self._load(name))
 
     def _toggle_recording(self) -> None:
         if self._recording is not None:
             recording, self._recording = self._recording, None
             self._outputs.remove(recording)
-            self._finish(recording)
-            self._note(f"recorded {_path(recording)}", aloud=True)
+            self._finish(recording, f"recorded {_path(recording)}")
             return
-        self.add(self._record(path := _dated(".mkv")))
+        self.add(self._record(path := self._dated(".mkv")))
         self._note(f"recording {path}", aloud=True)
 
-    def _finish(self, output: Detached) -> None:
-        """Let an output end in its own time."""
+    def _finish(self, output: Detached, done: str) -> None:
+        """Let an output end in its own time; `done` is what is said then."""
         output.finish()
-        self._finishing.append(output)
+        self._finishing.append((output, done))
+
+    def _dated(self, suffix: str) -> Path:
+        """A name in the current folder that no file has, nor will have."""
+        stem = datetime.now().strftime("streamdeblur-%Y%m%d-%H%M%S")
+        numbered = (Path(f"{stem}-{number}{suffix}") for number in count(2))
+        names = chain([Path(stem + suffix)], numbered)
+        path = next(name for name in names if name not in self._named and not name.exists())
+        self._named.add(path)
+        return path
 
     def _note(self, line: str, *, aloud: bool = False) -> None:
         if self._preview is not None:
@@ -254,12 +307,3 @@ class Live:
 def _path(output: Detached) -> Path:
     assert isinstance(output.sink, Recording)
     return output.sink.path
-
-
-def _dated(suffix: str) -> Path:
-    """A name in the current folder that no file has."""
-    stem = datetime.now().strftime("streamdeblur-%Y%m%d-%H%M%S")
-    path, number = Path(stem + suffix), 2
-    while path.exists():
-        path, number = Path(f"{stem}-{number}{suffix}"), number + 1
-    return path

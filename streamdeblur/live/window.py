@@ -122,7 +122,9 @@ class Window:
         cv2.imshow(self.title, picture)
 
     def obey(self, key: int) -> None:
-        """Do what a key stands for, or pass it on."""
+        """Do what a key stands for, or pass it on; what is no character stands for nothing."""
+        if key & 0xFF00:  # the arrow to the left is 0xFF51 with X11, which ends like a Q
+            return
         pressed = chr(key & 0xFF).lower()
         command = KEYS.get(_ALSO.get(pressed, pressed), ("", ""))[0]
         self.is_stale = True
@@ -163,10 +165,8 @@ def show(title: str, messages: BinaryIO, answers: BinaryIO, *, split: bool = Fal
     while line := messages.readline():
         window.take(json.loads(line), messages)
         window.draw()
-        key = cv2.waitKey(1)
-        while key != -1:
+        while (key := cv2.waitKeyEx(1)) != -1:
             window.obey(key)
-            key = cv2.pollKey()
         if "quit" in window.commands or (window.pictures and not _visible(title)):
             return
         answers.write(json.dumps(window.answer()).encode() + b"\n")

@@ -34,7 +34,7 @@ def settings_for(
         precision = files.own  # that file was chosen for it
     measured = [
         Setting(devices.find(name), arithmetic, threads, gpu)
-        for name, arithmetic in speeds.recalled(files)
+        for name, arithmetic in speeds.recalled(files, gpu)
         if (files.accepts(arithmetic) if precision == "auto" else arithmetic == precision)
     ]
     return measured or _unmeasured(files, precision, threads, gpu)

@@ -15,7 +15,7 @@ from streamdeblur.network.nvidia import has_driver
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT, RTX = "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider"
-OPENVINO = "OpenVINOExecutionProvider"
+OPENVINO, DIRECTML = "OpenVINOExecutionProvider", "DmlExecutionProvider"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _SUFFIX = "ExecutionProvider"
 _PLUGIN = "onnxruntime_ep_"  # how packages that bring a provider begin
@@ -60,7 +60,7 @@ _KNOWN = (
         ("bf16", "fp32", "int8"),
         "pip install 'streamdeblur[openvino]' brings it",
     ),
-    Device("directml", "DmlExecutionProvider", install="pip install onnxruntime-directml has it"),
+    Device("directml", DIRECTML, install="pip install onnxruntime-directml has it"),
     Device("coreml", "CoreMLExecutionProvider", install="onnxruntime for macOS has it"),
 )
 _NO_DEVICE = ("AzureExecutionProvider",)  # other people's computers
@@ -115,6 +115,8 @@ def why_missing(device: Device) -> str | None:
     """What keeps this ONNX Runtime from having that device; None if it has it."""
     if device.provider in ort.get_available_providers() or device in present():
         return None
+    if problem := next((line for line in register_plugins() if _of(device, line)), None):
+        return f"cannot use {device.name}: {problem}"
     return f"cannot use {device.name}: it is not in this onnxruntime; {device.install}"
 
 
@@ -142,6 +144,12 @@ def register_plugins() -> list[str]:
         else:
             _registered.add(name)
     return problems
+
+
+def _of(device: Device, problem: str) -> bool:
+    """Whether a package that cannot be loaded would have brought the device."""
+    package = problem.partition(" ")[0].removeprefix(_PLUGIN)
+    return package.replace("_", "-").removeprefix("nv-") == device.name
 
 
 _registered: set[str] = set()  # ONNX Runtime knows them for the whole process, as this does

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
@@ -25,7 +26,7 @@ import onnxruntime as ort
 from streamdeblur.cache import cache_folder
 from streamdeblur.errors import ModelError
 from streamdeblur.network import devices, nvidia
-from streamdeblur.network.devices import CPU, CUDA, OPENVINO, RTX, TENSORRT, Device
+from streamdeblur.network.devices import CPU, CUDA, DIRECTML, OPENVINO, RTX, TENSORRT, Device
 from streamdeblur.threads import usable_cores
 
 # Free memory of a GPU from which on cuDNN may try all its algorithms, with all the workspace that
@@ -61,8 +62,7 @@ def open_session(
     Args:
         path: of the model.
         setting: what it is to run on.
-        quiet: whether all that is printed meanwhile is captured, in the whole process: not in a
-            thread beside others that print.
+        quiet: whether all that is printed meanwhile is captured, by `captured_output`.
         captures: whether work that repeats is to be recorded as a CUDA graph, where it can be.
         fixed: sizes of free dimensions, by name.
         engines: folder in which TensorRT keeps what it builds.
@@ -80,9 +80,11 @@ def open_session(
     if device.provider == CPU:
         return opened(path, options, [CPU])
     if plugins := devices.plugin_devices(device.provider):
-        wished = devices.processors(OPENVINO) if device.provider == OPENVINO else plugins
-        chosen = wished[setting.gpu : setting.gpu + 1] or wished[:1]
-        options.add_provider_for_devices(chosen, _plugin_options(setting))
+        is_openvino = device.provider == OPENVINO  # on processors alone, which have no numbers
+        wished = devices.processors(OPENVINO)[:1] if is_openvino else plugins[setting.gpu :][:1]
+        if not wished:
+            raise ModelError(f"cannot use {device.name}: there is no GPU {setting.gpu}")
+        options.add_provider_for_devices(wished, _plugin_options(setting))
     is_silent = not quiet or device.provider == OPENVINO
     shield: AbstractContextManager[list[str]] = nullcontext([]) if is_silent else captured_output()
     with shield as output:
@@ -158,9 +160,13 @@ def captured_output() -> Iterator[list[str]]:
     """Keep what native code prints off stdout and stderr; its lines, once the block is left.
 
     CUDA's part of ONNX Runtime prints to both, whatever its log level, and piped video on stdout
-    would be corrupted by one such line. The redirection holds for the whole process.
+    would be corrupted by one such line. The redirection holds for the whole process, so that there
+    is none in threads, beside which others print.
     """
     lines: list[str] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lines
+        return
     with tempfile.TemporaryFile("w+", errors="replace", buffering=1) as file:
         _flush()
         kept = {stream: os.dup(stream) for stream in (1, 2)}
@@ -218,6 +224,8 @@ def _plugin_options(setting: Setting) -> dict[str, str]:
 def _providers(setting: Setting, *, captures: bool, engines: Path | None) -> list[Any]:
     """Of this ONNX Runtime's own, with what CUDA can do as the second choice of TensorRT."""
     provider, precision, gpu = setting.device.provider, setting.precision, setting.gpu
+    if provider == DIRECTML:
+        return [(provider, {"device_id": str(gpu)}), CPU]
     if provider not in (CUDA, TENSORRT):
         return [provider, CPU]
     found = nvidia.gpu(gpu)

@@ -21,23 +21,23 @@ from streamdeblur.threads import usable_cores
 _FILE = "speeds.json"
 
 
-def recalled(files: ModelFiles) -> list[tuple[str, str]]:
+def recalled(files: ModelFiles, gpu: int = 0) -> list[tuple[str, str]]:
     """Devices and precisions by what they took, quickest first; empty if that is not known.
 
     What was measured with other versions, another machine or another model counts for nothing.
     """
     known = _read()
-    times = known.get(_key(files), {}) if known else {}
+    times = known.get(_key(files, gpu), {}) if known else {}
     return [_pair(name) for name in sorted(times, key=times.__getitem__)]
 
 
-def remember(files: ModelFiles, times: dict[tuple[str, str], float]) -> Path:
+def remember(files: ModelFiles, times: dict[tuple[str, str], float], gpu: int = 0) -> Path:
     """Keep what each device and precision took, in seconds a frame; where that is written.
 
     Raises:
         OSError: the cache folder cannot be written.
     """
-    known = _read() | {_key(files): {" ".join(pair): spent for pair, spent in times.items()}}
+    known = _read() | {_key(files, gpu): {" ".join(pair): spent for pair, spent in times.items()}}
     path = cache_folder() / _FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{_FILE}.{os.getpid()}.part")
@@ -60,8 +60,8 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _key(files: ModelFiles) -> str:
-    gpu = nvidia.gpu(0)
+def _key(files: ModelFiles, number: int) -> str:
+    gpu = nvidia.gpu(number)
     facts = {
         "processor": processor_name(),
         "cores": usable_cores(),

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -317,3 +317,34 @@ def test_an_rtsp_camera_is_read_and_found_again(rtsp_port: int, transport: str) 
     finally:
         server.kill()
         server.communicate()
+
+
+def without_video(content: bytes) -> bytes:
+    """MPEG-TS that promises a picture and brings sound alone: no packet of the first track."""
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    return b"".join(p for p in packets if (p[1] & 0x1F) << 8 | p[2] != 0x100)
+
+
+def test_sound_without_a_picture_is_not_waited_for(
+    make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_OPENING", 1.5)
+    clip = make_clip("in.ts", size=(64, 48), audio=True)
+    content = without_video(clip.read_bytes())
+    ended = threading.Event()
+
+    def send(door: socket.socket) -> None:
+        line, _ = door.accept()
+        with line, suppress(OSError):
+            while not ended.wait(0.1):
+                line.sendall(content)
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        sending = threading.Thread(target=send, args=[door])
+        sending.start()
+        began = time.monotonic()
+        with pytest.raises(VideoError, match=r"gives no picture|can't open|has no picture"):
+            open_source(f"tcp://127.0.0.1:{door.getsockname()[1]}", retry=0)
+        assert time.monotonic() - began < 15
+        ended.set()
+        sending.join()

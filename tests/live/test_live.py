@@ -22,11 +22,13 @@ from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.frames import Frame
+from streamdeblur.live import run as run_of_live
 from streamdeblur.live.detached import Detached
 from streamdeblur.live.feeds import LiveSource
 from streamdeblur.live.recording import Recording
 from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
 from streamdeblur.live.run import Live
+from streamdeblur.pipeline import Progress
 from streamdeblur.sources import open_source
 from streamdeblur.threads import promised
 from tests.conftest import ClipMaker
@@ -92,6 +94,9 @@ def test_a_file_can_be_recorded_as_it_plays(options: list[str], make_clip: ClipM
         ([SHORT], "there is no display to show it on; .*--no-preview -o FILE"),
         ([SHORT, "-o", "old.mp4"], "--overwrite"),
         ([SHORT, "-o", "gopher://x/y"], "can't send to gopher://x/y"),
+        ([SHORT, "-o", "a.mp4", "-o", "a.mkv"], "two recordings would grow as a.part.mkv"),
+        ([SHORT, "-o", "a.mkv", "--resume"], "leave out --resume, which is for files"),
+        ([SHORT, "-o", "a.mkv", "--deinterlace", "on"], "leave out --deinterlace"),
         (["clip.mp4", "-o", "udp://127.0.0.1:9"], "--realtime plays it live"),
         (["clip.mp4", "--virtual-cam"], "--realtime plays it live"),
         (["clip.mp4", "-o", "a.mp4", "-o", "b.mp4"], "--realtime plays it live"),
@@ -252,6 +257,110 @@ def test_a_model_that_cannot_be_loaded_ends_nothing(options: list[str]) -> None:
             live.obey("model")
             live.run(lambda progress: live.obey("quit") if said else None)
     assert said == ["other is damaged"]
+
+
+@pytest.fixture
+def watched(options: list[str]) -> Iterator[tuple[Live, list[str]]]:
+    """A live run that is shown nowhere, and what is said of it."""
+    network = Deblurrer.load(options[1], device="cpu")
+    said: list[str] = []
+    with open_source(CAMERA) as source:
+        assert isinstance(source, LiveSource)
+        yield (
+            Live(
+                source,
+                AdaptiveNetwork([Choice(network)]),
+                say=said.append,
+                record=lambda path: Recording(path, source.info),
+                models=["this", "other"],
+                load=lambda _: [Choice(network)],
+            ),
+            said,
+        )
+
+
+def test_pictures_and_recordings_are_told_when_they_are_there(
+    watched: tuple[Live, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, said = watched
+    monkeypatch.setattr(run_of_live, "datetime", Noon)
+
+    def ask(progress: Progress) -> None:
+        commands = {2: "snapshot", 3: "snapshot", 4: "record", 6: "record", 7: "record"}
+        if command := commands.get(progress.written):
+            live.obey(command)
+        if progress.written == 9:
+            Path("streamdeblur-noon-3.png").mkdir()  # where the next one is to go
+            live.obey("snapshot")
+        if progress.written == 15:
+            live.obey("quit")
+
+    with live:
+        live.add(Sink())
+        live.run(ask)
+    done = {f"picture saved as {name}" for name in ("streamdeblur-noon.png",)}
+    done |= {"picture saved as streamdeblur-noon-2.png", "recorded streamdeblur-noon.mkv"}
+    assert done <= set(said)
+    assert "recording streamdeblur-noon-2.mkv" in said
+    assert sorted(path.name for path in Path().glob("*.mkv")) == [
+        "streamdeblur-noon-2.mkv",
+        "streamdeblur-noon.mkv",
+    ]
+
+
+class Noon:
+    """A clock that stands."""
+
+    @classmethod
+    def now(cls) -> Noon:
+        return cls()
+
+    def strftime(self, form: str) -> str:
+        return "streamdeblur-noon"
+
+
+def test_frames_that_a_recording_has_lost_are_told(
+    watched: tuple[Live, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_of_live, "_STALL", 0.3)
+    live, said = watched
+    gate = threading.Event()
+    with live:
+        live.add(Sink(gate=gate))
+        live.run(lambda progress: live.obey("quit") if progress.written == 25 else None)
+        gate.set()
+    assert said == ["an output takes nothing: frames for it are lost meanwhile"]
+    assert 10 <= live.lost <= 16
+    assert f"{live.lost} not recorded or sent" in live.summary()
+
+
+def test_a_model_is_loaded_once_and_one_at_a_time(watched: tuple[Live, list[str]]) -> None:
+    live, said = watched
+    loads: list[str] = []
+    gate = threading.Event()
+    choices = live._load("")
+
+    def load(name: str) -> list[Choice]:
+        loads.append(name)
+        gate.wait(20)
+        return choices
+
+    live._load = load
+
+    def ask(progress: Progress) -> None:
+        if progress.written in (1, 2, 3):
+            live.obey("model")
+        if progress.written == 3:
+            gate.set()
+        if len(said) in (1, 2, 3) and progress.written > 4 and not live._is_loading:
+            live.obey("model")
+        if len(said) == 4:
+            live.obey("quit")
+
+    with live:
+        live.add(Sink())
+        live.run(ask)
+    assert loads == ["other", "this"]
 
 
 class Sink:

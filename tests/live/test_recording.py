@@ -84,6 +84,20 @@ def test_a_recording_of_nothing_leaves_nothing(camera: LiveSource, tmp_path: Pat
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_what_a_killed_recording_has_left_is_kept(
+    camera: LiveSource, tmp_path: Path, name: str
+) -> None:
+    for content in (b"first", b"second"):
+        (tmp_path / "clip.part.mkv").write_bytes(content)
+        with Recording(tmp_path / name, camera.info, overwrite=True) as recording:
+            recording.write(next(sharpened(camera, 1)))
+        assert "interrupted recording has left is kept as" in recording.notices[0]
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.interrupted*")}
+    assert kept == {"clip.interrupted.mkv": b"first", "clip.interrupted1.mkv": b"second"}
+    assert len(levels(tmp_path / name)) == 1
+
+
 def test_a_recording_replaces_no_file_unasked(camera: LiveSource, tmp_path: Path) -> None:
     (tmp_path / "clip.mp4").write_bytes(b"dear")
     with pytest.raises(VideoError, match="--overwrite"):
@@ -215,6 +229,23 @@ def test_an_hls_playlist_has_segments_beside_it(camera: LiveSource, tmp_path: Pa
     assert len(levels(playlist)) == 150
     with pytest.raises(VideoError, match="--overwrite"):
         Restream(str(playlist), camera.info)
+
+
+def test_who_joins_waits_no_longer_where_frames_are_few(camera: LiveSource, tmp_path: Path) -> None:
+    """Of a source of 50 frames a second, of which a slow network gives two."""
+    playlist = tmp_path / "live.m3u8"
+    with Restream(str(playlist), camera.info) as sink:
+        for number, frame in enumerate(sharpened(camera, 12)):
+            frame.pts = frame.picture.pts = number * 500_000
+            sink.write(frame)
+    assert "#EXT-X-TARGETDURATION:2" in playlist.read_text().splitlines()
+
+
+def test_a_playlist_on_a_server_is_no_file(camera: LiveSource) -> None:
+    with pytest.raises(VideoError) as caught:
+        Restream("http://bob:hunter2@127.0.0.1:9/x.m3u8", camera.info)
+    assert "can't send to http://127.0.0.1:9/x.m3u8" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs FFmpeg's program")

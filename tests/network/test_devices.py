@@ -129,6 +129,8 @@ def test_a_package_whose_provider_cannot_be_loaded_is_told_of(
     (problem,) = [line for line in devices.register_plugins() if "broken" in line]
     assert problem.startswith("onnxruntime_ep_broken cannot be loaded: ")
     assert "\n" not in problem
+    broken = Device("broken", "BrokenExecutionProvider")
+    assert devices.why_missing(broken) == f"cannot use broken: {problem}"
 
 
 @pytest.mark.parametrize(
@@ -236,8 +238,8 @@ def test_other_providers_are_opened_by_their_name(
     opened = Opened()
     directml = devices.find("directml")
     with_provider(monkeypatch, directml, opened)
-    open_session(model, Setting(directml, "fp32"))
-    assert opened.providers == ["DmlExecutionProvider", CPU]
+    open_session(model, Setting(directml, "fp32", gpu=1))
+    assert opened.providers == [("DmlExecutionProvider", {"device_id": "1"}), CPU]
 
 
 def test_plugins_are_told_precision_threads_and_cache(
