@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with orderly_termination():
             code = _run(parse(argv))
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as with >&-
+                sys.stdout.flush()
             return code
     except ReaderLeft:  # as `head` does, when it has enough
         return _SIGPIPE

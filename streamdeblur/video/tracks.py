@@ -112,7 +112,7 @@ class TrackCopier:
             if until is not None and moment is not None and moment > until:
                 return
             self._next, self._is_placed = None, False
-            if not self._is_past(moment):
+            if not self._is_past(packet):
                 self._output.mux(packet)
 
     def start(self) -> None:
@@ -222,10 +222,12 @@ class TrackCopier:
         packet.stream = self._copies[index]
         return True
 
-    def _is_past(self, moment: Fraction | None) -> bool:
-        """Whether a packet on the output's clock comes after the part, also where clocks leap."""
-        end = self._part.end
-        return end is not None and moment is not None and moment >= end - self._part.shift
+    def _is_past(self, packet: Packet[Any]) -> bool:
+        """Whether a packet comes after the part on the output's clock, which has no leaps."""
+        moment, end = packet_time(packet), self._part.end
+        if moment is None or end is None:
+            return False
+        return moment - packet.time_base >= end - self._part.shift  # all times are rounded
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
