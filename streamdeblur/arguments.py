@@ -28,7 +28,8 @@ examples:
 
 exit codes:
   0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C,
-  141 the reader of standard output has left
+  141 the reader of standard output has left, 143 terminated; for what is live
+  Ctrl-C and a reader that leaves are the normal end, 0
 """
 
 
@@ -173,7 +174,8 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     talk = parser.add_argument_group("messages").add_mutually_exclusive_group()
-    talk.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    talk.add_argument("--quiet", action="store_true",
+        help="say nothing but errors, and where the page is")  # fmt: skip
     talk.add_argument("--verbose", action="store_true", help="say more of what is done")
     return parser
 

@@ -258,6 +258,7 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
         _announce(options, line)
 
     given = {
+        "--format": options.format,
         "--skip-sharp": options.skip_sharp,
         "--report": options.report,
         "--resume": options.resume,
@@ -322,9 +323,10 @@ def _announce(options: argparse.Namespace, *lines: str) -> None:
 
 
 def _say_error(message: str) -> None:
-    _say("error: " + " ".join(message.splitlines()))  # file names can hold line ends
+    _say(f"error: {message}")
 
 
 def _say(*lines: str) -> None:
-    for line in lines:
-        print(f"streamdeblur: {line}", file=sys.stderr)
+    for line in lines:  # names and tags can hold ends of lines, and what terminals obey
+        plain = "".join(c if c.isprintable() else "?" for c in " ".join(line.splitlines()))
+        print(f"streamdeblur: {plain}", file=sys.stderr)

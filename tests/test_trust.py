@@ -310,3 +310,15 @@ def test_a_model_reads_weights_in_its_own_folder_alone(tmp_path: Path) -> None:
 def test_a_model_brings_no_code_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No Op registered for Foreign"):
         loaded(tmp_path / "model.onnx", model("Foreign"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="allows no such names")
+def test_names_say_nothing_to_the_terminal(tmp_path: Path, capfd: Capture) -> None:
+    clip = write_clip(tmp_path / "in.mkv", pts=range(3))
+    clip = clip.rename(tmp_path / "a\nb\x1b[31m.mkv")
+    (tmp_path / "model.onnx").write_bytes(identity())
+    assert main([str(clip), "-m", str(tmp_path / "model.onnx")]) == 0
+    errors = capfd.readouterr().err
+    assert "a b?[31m.deblurred.mkv: 3 frames in " in errors
+    assert "\x1b" not in errors
+    assert all(line.startswith("streamdeblur: ") for line in errors.splitlines())

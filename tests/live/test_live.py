@@ -95,6 +95,7 @@ def test_a_file_can_be_recorded_as_it_plays(options: list[str], make_clip: ClipM
         ([SHORT, "-o", "old.mp4"], "--overwrite"),
         ([SHORT, "-o", "gopher://x/y"], "can't send to gopher://x/y"),
         ([SHORT, "-o", "a.mp4", "-o", "a.mkv"], "two recordings would grow as a.part.mkv"),
+        ([SHORT, "-o", "a.mkv", "--format", "nut"], "leave out --format, which is for files"),
         ([SHORT, "-o", "a.mkv", "--resume"], "leave out --resume, which is for files"),
         ([SHORT, "-o", "a.mkv", "--deinterlace", "on"], "leave out --deinterlace"),
         (["clip.mp4", "-o", "udp://127.0.0.1:9"], "--realtime plays it live"),

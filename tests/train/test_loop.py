@@ -310,6 +310,25 @@ def test_a_checkpoint_for_use_can_be_trained_further(config, tmp_path):
     assert checkpoint.load(further.out / "last.pt").step == 9
 
 
+class Trap:
+    """What a pickle can do to who opens it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_runs_nothing(tmp_path):
+    torch.save({"step": Trap(tmp_path / "sprung")}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="not a checkpoint"):
+        checkpoint.load(tmp_path / "x.pt")
+    assert not (tmp_path / "sprung").exists()
+    torch.load(tmp_path / "x.pt", weights_only=False)
+    assert (tmp_path / "sprung").exists()  # it would have
+
+
 def test_a_foreign_file_is_no_checkpoint(tmp_path):
     (tmp_path / "x.pt").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a checkpoint"):
