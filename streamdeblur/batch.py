@@ -8,6 +8,7 @@ from itertools import groupby
 
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.display import Display
+from streamdeblur.errors import VideoError
 from streamdeblur.inputs import Task
 from streamdeblur.job import deblur_file, settings_identity
 from streamdeblur.ledger import Ledger
@@ -73,8 +74,8 @@ class Batch:
                     self.failed[task] = _reason(problem)
                 else:
                     self.done.append(task)
-                    if ledger:
-                        ledger.note(task.path, task.output)
+                    if ledger and not self._noted(ledger, task):
+                        ledger = None
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
         finally:
@@ -106,6 +107,15 @@ class Batch:
                     )
             else:
                 yield from ((task, self._video(task, network)) for task in some)
+
+    def _noted(self, ledger: Ledger, task: Task) -> bool:
+        """Note that a file is done; whether that could be written."""
+        try:
+            ledger.note(task.path, task.output)
+        except VideoError as error:
+            self._say(f"{error}; what follows will not be known to --resume")
+            return False
+        return True
 
     def _is_left(self, task: Task) -> bool:
         """Whether a task is to be done, and can be; its folder is made."""

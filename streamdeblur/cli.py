@@ -32,6 +32,7 @@ _SIGPIPE = 128 + 13  # how shells tell of it
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with `argv`, by default the process's own; return its exit code."""
+    _have_stderr()
     try:
         with orderly_termination():
             code = _run(parse(argv))
@@ -320,6 +321,13 @@ def _show_nothing(_: Progress) -> None: ...
 def _announce(options: argparse.Namespace, *lines: str) -> None:
     if not options.quiet:
         _say(*lines)
+
+
+def _have_stderr() -> None:
+    """Where it is closed, messages go nowhere, and not to whatever is opened next."""
+    if sys.stderr is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _say_error(message: str) -> None:

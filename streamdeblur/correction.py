@@ -117,7 +117,7 @@ def side_by_side(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
 
 
 def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:
-    """Give `target` the time and the colour tags of `source`."""
+    """Give `target` the timestamp, in ticks, and the colour tags of `source`."""
     for tag in ("pts", "colorspace", "color_range", "color_primaries", "color_trc"):
         setattr(target, tag, getattr(source, tag))
 

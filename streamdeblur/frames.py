@@ -206,7 +206,12 @@ def matrix(picture: av.VideoFrame) -> int:
     """
     if picture.colorspace in _LUMA_WEIGHTS:
         return picture.colorspace
-    return 1 if picture.height >= 720 else 6
+    return usual_matrix(picture.height)
+
+
+def usual_matrix(height: int) -> int:
+    """The YUV matrix (H.273) of pictures that name none."""
+    return 1 if height >= 720 else 6
 
 
 def luma_weights(picture: av.VideoFrame) -> tuple[float, float, float]:

@@ -69,7 +69,8 @@ class StillImage:
         """In words."""
         height, width, bands = self.samples.shape
         kinds = {1: "gray", 2: "gray with transparency", 3: "RGB", 4: "RGB with transparency"}
-        return f"{width}x{height}, {kinds[bands]} of {self.depth} bits, {_suffix_of(self)[1:]}"
+        kind = kinds.get(bands, f"{bands} channels")
+        return f"{width}x{height}, {kind} of {self.depth} bits, {_suffix_of(self)[1:]}"
 
     @property
     def turns(self) -> int:

@@ -20,6 +20,7 @@ _VIDEOS = (
     *(".m4v", ".mj2", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
     *(".ts", ".vob", ".webm", ".wmv", ".y4m"),
 )
+_LIVE = ("camera:", "screen:", "lavfi:")  # whose names may hold what patterns do
 _RESULT = ".deblurred"  # as in `default_output`
 _LEAST_FRAMES = 3  # that make numbered images a sequence
 
@@ -168,7 +169,8 @@ def _key(path: Path) -> str:
 
 
 def _is_pattern(name: str) -> bool:
-    return glob.has_magic(name) and not os.path.lexists(name) and "://" not in name
+    is_live = "://" in name or name.startswith(_LIVE)
+    return glob.has_magic(name) and not os.path.lexists(name) and not is_live
 
 
 def _is_same(path: Path, folder: Path | None) -> bool:

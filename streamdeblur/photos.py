@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,7 @@ from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
 """What can keep one file from being done, and says nothing of the others."""
-_FOR_VIDEOS = (
-    *("start", "duration", "codec", "crf", "preset", "encoder_option"),
-    *("format", "skip_sharp"),
-)
+_FOR_VIDEOS = ("start", "duration", "codec", "crf", "preset", "encoder_option", "format")
 
 Sharp = tuple[StillImage, ImageOutput, Any]
 
@@ -47,8 +45,11 @@ def deblur_image(
     Raises:
         StreamDeblurError: it could not be done.
     """
-    if given := [name for name in _FOR_VIDEOS if getattr(options, name) not in (None, [], False)]:
-        raise VideoError(f"{task.path} is an image: leave out --{given[0].replace('_', '-')}")
+    for name in _FOR_VIDEOS:
+        if getattr(options, name) not in (None, []):  # 0 is a value too
+            raise VideoError(f"{task.path} is an image: leave out --{name.replace('_', '-')}")
+    if options.skip_sharp:
+        raise VideoError(f"{task.path} is an image: leave out --skip-sharp")
     if options.resume and not options.overwrite and task.output.exists():
         say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
         return
@@ -72,7 +73,7 @@ def deblur_images(
     Args:
         tasks: the files and where they go.
         options: the command line's.
-        load: makes the network; called when the first image has been read.
+        load: makes the network; called once, when the first image has been read.
         say: told each line that a person should know.
         show: told how far the work is.
         report: gets an account of each image.
@@ -98,10 +99,9 @@ def deblur_images(
 
     def deblurred(items: Iterable[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
         for task, item in items:
-            if isinstance(item, Exception):
+            if network is None or isinstance(item, Exception):
                 yield task, item
                 continue
-            network = load()
             began = time.perf_counter()
             try:
                 image, output = item
@@ -126,13 +126,15 @@ def deblur_images(
             account.turns = image.turns
             account.add(image.view, sharp, 0.0)
             account.notices += notices
-            account.facts |= {"input": image.described, "network": load().running}
+            assert network is not None
+            account.facts |= {"input": image.described, "network": network.running}
             report.settle()
 
-    with (
-        closing(prefetch(opened(), 1)) as read,
-        closing(prefetch(deblurred(read), 1)) as sharp,
-    ):
+    with ExitStack() as stack:
+        read = stack.enter_context(closing(prefetch(opened(), 1)))
+        early = list(_up_to_the_first_image(read))
+        network = load() if early and not isinstance(early[-1][1], Exception) else None
+        sharp = stack.enter_context(closing(prefetch(deblurred(chain(early, read)), 1)))
         for task, item in sharp:
             problem, began = item, time.perf_counter()
             if not isinstance(item, Exception):
@@ -145,3 +147,11 @@ def deblur_images(
             progress.read = progress.written = progress.written + 1
             show(progress)
             yield task, problem
+
+
+def _up_to_the_first_image(read: Iterator[tuple[Task, Any]]) -> Iterator[tuple[Task, Any]]:
+    """Those that could not be read, and one that could."""
+    for task, item in read:
+        yield task, item
+        if not isinstance(item, Exception):
+            return

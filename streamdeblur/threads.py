@@ -158,6 +158,8 @@ class Handover(Generic[T]):
                 else:
                     self._items.popleft()
                     self._on_drop()
+            if self.ended:
+                return
             self._items.append(item)
             self._changed.notify_all()
 

@@ -15,6 +15,7 @@ from streamdeblur import photos
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import are_several, tasks_of
+from streamdeblur.ledger import Ledger
 from tests.clips import write_clip
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import invert
@@ -268,3 +269,23 @@ def test_resume_skips_what_is_done_of_the_same_input_and_settings(
     said = run()
     assert "1 of 5 files done, 3 done before, 1 failed" in said[-2]
     assert "d.deblurred.png exists" in said[-1]
+
+
+def test_names_of_live_sources_are_no_patterns() -> None:
+    for name in ("camera:HD Webcam [1]", "lavfi:testsrc2,geq=lum=X*Y", "rtsp://host/a?b=*"):
+        assert not are_several([name])
+
+
+def test_a_ledger_that_cannot_be_written_ends_nothing(
+    place: Path, model: str, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise VideoError("can't write .streamdeblur.jsonl")
+
+    monkeypatch.setattr(Ledger, "note", refuse)
+    for name in ("a.png", "b.png"):
+        photo(name)
+    assert main(["a.png", "b.png", "-m", model, "--resume"]) == 0
+    errors = capfd.readouterr().err
+    assert errors.count("can't write .streamdeblur.jsonl; what follows will not be known") == 1
+    assert "2 of 2 files done" in errors

@@ -433,3 +433,14 @@ def test_frames_done_again_in_fp32_are_counted_at_the_end(
     assert main([str(make_clip()), "-m", str(tmp_path / "net.fp16.onnx"), "--device", "cpu"]) == 0
     said = capfd.readouterr().err.splitlines()
     assert said[-1] == "streamdeblur: 12 frames overflowed in fp16 and were done again in fp32"
+
+
+def test_closed_standard_error_is_no_obstacle(
+    make_clip: ClipMaker, model: str, tmp_path: Path
+) -> None:
+    clip = make_clip(pts=range(3))
+    command = [sys.executable, "-m", "streamdeblur", str(clip), "-m", model]
+    script = 'exec "$@" 2>&-'
+    done = subprocess.run(["sh", "-c", script, "sh", *command], stdout=subprocess.PIPE)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert len(pictures(clip.with_name("clip.deblurred.mp4"))) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamdeblur import metadata
 from streamdeblur.cli import main
+from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
 from streamdeblur.images import ImageOutput, corrected_samples, read_image
 from tests.tiny_onnx import identity, invert
@@ -347,3 +349,30 @@ def test_mistakes_get_one_line_and_change_nothing(
     (line,) = [line for line in capfd.readouterr().err.splitlines() if "error" in line]
     assert words in line
     assert sorted(Path().iterdir()) == before
+
+
+def test_options_for_videos_are_refused_whatever_their_value(
+    tmp_path: Path, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.png"
+    path.write_bytes(encoded(noise(3), ".png"))
+    for flags in (["--crf", "0"], ["--start", "0"], ["--format", "nut"], ["--skip-sharp"]):
+        assert main([str(path), "-m", model, *flags]) == 1
+        assert f"is an image: leave out {flags[0]}" in capfd.readouterr().err
+
+
+def test_one_image_loads_one_network_and_not_in_a_thread(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[object] = []
+    load = Deblurrer.load
+
+    def noted(*arguments: Any, **options: Any) -> Deblurrer:
+        threads.append(threading.current_thread())
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(Deblurrer, "load", noted)
+    path = tmp_path / "p.png"
+    path.write_bytes(encoded(noise(3), ".png"))
+    assert main([str(path), "-m", model, "--report", str(tmp_path / "r.html")]) == 0
+    assert threads == [threading.main_thread()]

@@ -346,3 +346,18 @@ def test_a_folder_that_is_someone_elses_stays(
     assert main([str(clip), "-m", model, "--resume"]) == 0
     assert "is there already" in lines(capfd)[-1]
     assert notes.read_text() == "mine"
+
+
+def test_numbers_of_frames_go_on_where_they_stopped(
+    make_clip: ClipMaker, model: str, interrupt: Interrupt
+) -> None:
+    """In a container that counts frames, whose rate is the mean of an uneven one."""
+    pts = [10 * index for index in range(110)] + [1100 + 100 * index for index in range(20)]
+    clip = make_clip("in.mkv", pts=pts, time_base=Fraction(1, 1000))
+    whole, output = clip.with_name("whole.avi"), clip.with_name("out.avi")
+    assert main([str(clip), "-m", model, "-o", str(whole), "--resume"]) == 0
+    interrupt(105, KeyboardInterrupt())
+    assert main([str(clip), "-m", model, "-o", str(output), "--resume"]) == 130
+    assert main([str(clip), "-m", model, "-o", str(output), "--resume"]) == 0
+    assert times(output) == times(whole)
+    assert len(set(times(output))) == 130

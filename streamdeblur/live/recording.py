@@ -16,7 +16,6 @@ from av.error import FFmpegError
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.video.ffmpeg import translated
-from streamdeblur.video.fitting import fitted
 from streamdeblur.video.outputs import open_output, part_name, refuse_paths
 from streamdeblur.video.picture import VARIABLE_RATE, PictureTrack
 
@@ -100,7 +99,6 @@ class Recording:
         Raises:
             VideoError: encoding or writing fails.
         """
-        frame = fitted(frame, self._info.width, self._info.height)
         with translated(f"can't write {self.part}"):
             self._output.mux(self._picture.encode(self._picture.finished(frame)))
         self.frames_written += 1

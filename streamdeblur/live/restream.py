@@ -18,7 +18,6 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.live.addresses import SCHEMES, shown, without_secrets
 from streamdeblur.video.ffmpeg import explained, translated
-from streamdeblur.video.fitting import fitted
 from streamdeblur.video.outputs import refuse_paths
 from streamdeblur.video.picture import PictureTrack
 
@@ -116,7 +115,6 @@ class Restream:
         """
         if self.closed:
             return
-        frame = fitted(frame, self._info.width, self._info.height)
         with translated(f"can't send to {self.shown}"):
             try:
                 picture = self._picture.finished(frame)

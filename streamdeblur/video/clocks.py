@@ -61,6 +61,10 @@ class FrameCounter:
         self._tick = 1 / rate
         self._last: int | None = None
 
+    def go_on_after(self, number: int) -> None:
+        """So far have frames been numbered already, by a run that was interrupted."""
+        self._last = number
+
     def place(self, picture: av.VideoFrame) -> None:
         """Replace the time of the next picture by its number."""
         assert picture.pts is not None

@@ -119,11 +119,13 @@ class FileDecoder:
                     set_on = latest + 1 / frame_rate(self.stream) - moment
                 latest = moment + set_on
                 if self.end is not None and latest >= self.end:
-                    return
+                    break
                 reached = max(reached, moment + picture.duration * time_base)
             self.damage.frames += picture.is_corrupt
             yield picture
-        self._miss(reached)
+        else:
+            self._miss(reached)
+        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""
@@ -177,7 +179,6 @@ class FileDecoder:
 
     def _miss(self, reached: Fraction) -> None:
         """Note what should have come after `reached`: FFmpeg takes a file cut short for its end."""
-        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
         if self.begin is not None or self.end is not None or self.damage.packets:
             counted = 0
         else:
@@ -207,7 +208,7 @@ class FileDecoder:
                     if packet.size:
                         self._packets_read += 1
                         self.damage.marked += packet.is_corrupt
-                        if self.stream.codec_context.name == "ffv1":
+                        if self.stream.codec_context.name == "ffv1" and self._is_wanted(packet):
                             self._checksums.look_at(bytes(packet))
                     try:
                         pictures = self._decoder.decode(packet)
@@ -222,6 +223,14 @@ class FileDecoder:
                 return
             except FFmpegError:
                 continue  # the next packet may be readable
+
+    def _is_wanted(self, packet: Packet[Any]) -> bool:
+        """Whether the picture of a packet, which holds one, lies in the part that is read."""
+        if packet.pts is None or not packet.time_base:
+            return True
+        moment = packet.pts * packet.time_base
+        is_early = self.begin is not None and moment < self.begin
+        return not is_early and (self.end is None or moment < self.end)
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """Those of the picture; those of other tracks are put aside if this is a pipe."""

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 import av
 import numpy as np
 
 from streamdeblur.correction import copy_tags
-from streamdeblur.frames import Frame, Image, is_full_range
+from streamdeblur.frames import Image, is_full_range, matrix, usual_matrix
 from streamdeblur.video.filters import filter_chain
 
-
-def fitted(frame: Frame, width: int, height: int) -> Frame:
-    """The frame at that size in pixels, with black borders where its shape is another.
-
-    The same frame if it has the size; else one whose picture is RGB with 8 bits.
-    """
-    if (frame.picture.width, frame.picture.height) == (width, height):
-        return frame
-    image = boxed(frame.image, width, height)
-    picture = av.VideoFrame.from_ndarray(image, format="rgb24")
-    picture.pts, picture.time_base = frame.pts, frame.picture.time_base or Fraction(1, 1_000_000)
-    sharp = None if frame.sharp is None else boxed(frame.sharp, width, height)
-    return Frame(picture, image, frame.pts, sharp, frame.captured)
+_NAMES = {1: "bt709", 6: "bt601"}  # of matrices, by FFmpeg's filter
 
 
 def scaled(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
@@ -51,9 +37,14 @@ def boxed(image: Image, width: int, height: int) -> Image:
 
 def _fitted_into(picture: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
     size = f"{width}:{height}"
-    # The same meaning at both ends, whichever it is: the numbers are not to be converted.
+    # The same meaning at both ends, whichever it is: the numbers are not to be converted. But what
+    # says nothing of its matrix is read by its height.
     meaning = "full" if is_full_range(picture) else "limited"
-    same = f"in_range={meaning}:out_range={meaning}:in_color_matrix=bt709:out_color_matrix=bt709"
+    old = matrix(picture)
+    new = old if old == picture.colorspace else usual_matrix(height)
+    matrices = [_NAMES.get(each, "bt709") for each in (old, new)]
+    same = "in_range={0}:out_range={0}:in_color_matrix={1}:out_color_matrix={2}"
+    same = same.format(meaning, *matrices)
     graph = filter_chain(
         picture,
         ("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area:{same}"),

@@ -24,7 +24,13 @@ from streamdeblur.correction import (
     side_by_side,
 )
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import USUAL_MATRICES, Frame, VideoInfo, is_full_range
+from streamdeblur.frames import (
+    USUAL_MATRICES,
+    Frame,
+    VideoInfo,
+    is_full_range,
+    usual_matrix,
+)
 from streamdeblur.video.clocks import FrameCounter
 from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
@@ -171,6 +177,11 @@ class PictureTrack:
         """The packets that the encoder still holds."""
         return self._stream.encode(None)
 
+    def go_on_after(self, times: list[int]) -> None:
+        """Packets with these times, in ticks of the output, are there from an interrupted run."""
+        if self._counter is not None and times:
+            self._counter.go_on_after(max(times))
+
     def sibling(self) -> PictureTrack:
         """An opened track that encodes the same, for packets that are kept elsewhere at first."""
         twin = copy.copy(self)
@@ -229,6 +240,8 @@ class PictureTrack:
         if picture.format.name == target:
             return picture
         matrix, full = self._matrix_and_range()
+        if picture.format.is_rgb and matrix not in USUAL_MATRICES:
+            matrix = usual_matrix(self._info.height)
         finer = chroma_grid(picture.format) > chroma_grid(av.VideoFormat(target))
         # Repeated chroma samples are averaged back to what they were; interpolated ones are not.
         how = Interpolation.POINT if finer else Interpolation.BILINEAR
@@ -251,7 +264,7 @@ class PictureTrack:
         if target.is_rgb:
             return 0, 2
         if source.is_rgb or source.has_palette:
-            return (1 if info.height >= 720 else 6), 1
+            return usual_matrix(info.height), 1
         names = (info.pix_fmt, target.name)
         is_gray = any(name.startswith("ya") for name in names)  # with alpha: full unless tagged
         is_full = any(name.startswith("yuvj") for name in names)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -22,13 +23,12 @@ import numpy as np
 import pytest
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame
+from streamdeblur.frames import Frame, VideoInfo, rgb_view
 from streamdeblur.live.feeds import LiveSource
 from streamdeblur.live.recording import Recording
 from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
 from streamdeblur.live.virtualcam import VirtualCamera
-from streamdeblur.sources import open_source
-from streamdeblur.video.fitting import boxed, fitted
+from streamdeblur.sources import FileSource, open_source
 from tests.footage import levels
 
 CAMERA = "lavfi:color=gray:size=64x48:rate=50"
@@ -156,17 +156,42 @@ def test_frames_of_another_size_are_fitted_in(camera: LiveSource, tmp_path: Path
     assert second[-10:].mean() < 4
 
 
-def test_a_frame_that_fits_is_left_alone() -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    frame = Frame(av.VideoFrame(6, 4, "yuv420p"), image, 0)
-    assert fitted(frame, 6, 4) is frame
-    assert boxed(image, 6, 4) is image
+@pytest.mark.parametrize(("colorspace", "heights"), [(9, (48, 96)), (2, (720, 480))])
+def test_a_stream_that_changes_its_size_keeps_its_colours(
+    tmp_path: Path, colorspace: int, heights: tuple[int, int]
+) -> None:
+    """Also where it says nothing of them, so that they are guessed by its lines."""
+    frames = []
+    for number, height in enumerate(heights):
+        picture = av.VideoFrame(height * 4 // 3, height, "yuv420p")
+        for plane, value in zip(picture.planes, (120, 80, 150), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        picture.colorspace, picture.color_range = colorspace, 1
+        picture.pts, picture.time_base = 40_000 * number, Fraction(1, 1_000_000)
+        frames.append(Frame(picture, rgb_view(picture), picture.pts, rgb_view(picture)))
+    info = VideoInfo(
+        width=heights[0] * 4 // 3,
+        height=heights[0],
+        time_base=Fraction(1, 1_000_000),
+        rate=Fraction(25),
+        codec="h264",
+        pix_fmt="yuv420p",
+        colorspace=colorspace,
+        color_range=1,
+    )
+    with Recording(tmp_path / "clip.mkv", info, crf=0) as recording:
+        for frame in frames:
+            recording.write(frame)
+    with FileSource(tmp_path / "clip.mkv") as source:
+        seen = [frame.image[heights[0] // 2, heights[0] // 2].astype(int) for frame in source]
+    for given, pixel in zip(frames, seen, strict=True):
+        assert np.abs(given.image[0, 0] - pixel).max() <= 3
 
 
 RECORD_FOREVER = """
 import sys
 from streamdeblur.live.recording import Recording
-from streamdeblur.sources import open_source
+from streamdeblur.sources import FileSource, open_source
 
 with open_source("lavfi:testsrc2=size=64x48:rate=50") as source:
     with Recording(sys.argv[1], source.info) as recording:

@@ -280,3 +280,27 @@ def test_fitting_changes_no_colour(colorspace: int, color_range: int) -> None:
     found = [(plane[plane.shape[0] // 2, 10], plane[0, 10]) for plane in planes(fitted)]
     black = 0 if color_range == 2 else 16
     assert found == [(180, black), (90, 128), (170, 128)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "spoilt"),
+    [
+        (["--duration", "0.24"], 1),
+        (["--duration", "0.08"], 0),
+        (["--start", "0.24"], 0),
+        (["--start", "0.08", "--duration", "0.2"], 1),
+    ],
+)
+def test_checksums_count_within_the_part(
+    make_clip: ClipMaker, run: Run, flags: list[str], spoilt: int
+) -> None:
+    """The fifth of twelve frames is spoilt, at 0.16 s."""
+    clip = make_clip("in.mkv", codec="ffv1", options={"level": "3", "slicecrc": "1"})
+    with av.open(str(clip)) as container:
+        packet = bytes(list(container.demux(video=0))[4])
+    content = bytearray(clip.read_bytes())
+    content[content.index(packet) + len(packet) - 30] ^= 0x10
+    clip.write_bytes(content)
+    code, said = run(clip, clip.with_name("out.mkv"), *flags)
+    assert code == spoilt
+    assert ("1 spoilt frame" in said[-1]) == bool(spoilt)
