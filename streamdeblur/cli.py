@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
 
+# Control characters, halves of characters, and what turns the direction of writing.
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _SIGPIPE = 128 + 13  # how shells tell of it
 
 
@@ -336,5 +339,4 @@ def _say_error(message: str) -> None:
 
 def _say(*lines: str) -> None:
     for line in lines:  # names and tags can hold ends of lines, and what terminals obey
-        plain = "".join(c if c.isprintable() else "?" for c in " ".join(line.splitlines()))
-        print(f"streamdeblur: {plain}", file=sys.stderr)
+        print(f"streamdeblur: {_OBEYED.sub('?', ' '.join(line.splitlines()))}", file=sys.stderr)

@@ -315,10 +315,10 @@ def test_a_model_brings_no_code_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="allows no such names")
 def test_names_say_nothing_to_the_terminal(tmp_path: Path, capfd: Capture) -> None:
     clip = write_clip(tmp_path / "in.mkv", pts=range(3))
-    clip = clip.rename(tmp_path / "a\nb\x1b[31m.mkv")
+    clip = clip.rename(tmp_path / "a\nb\x1b[31m\u202f映像.mkv")
     (tmp_path / "model.onnx").write_bytes(identity())
     assert main([str(clip), "-m", str(tmp_path / "model.onnx")]) == 0
     errors = capfd.readouterr().err
-    assert "a b?[31m.deblurred.mkv: 3 frames in " in errors
+    assert "a b?[31m\u202f映像.deblurred.mkv: 3 frames in " in errors
     assert "\x1b" not in errors
     assert all(line.startswith("streamdeblur: ") for line in errors.splitlines())

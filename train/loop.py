@@ -66,6 +66,8 @@ def train(config: TrainConfig, console: Console) -> Path:
         metrics.evaluate(run.ema, [*chosen_by, *reported])
         clock.keep_time_for_another(rehearsing)
     before, done = None, clock.progress()
+    if config.minutes and done >= 1 and not run.step:
+        raise ValueError(f"--minutes {config.minutes:g} leave no time for a step")
     with progress_bar(console) as show, _interruptions() as asked, closing(watch):
         while done < 1:
             now = plan(config, run.step, done)
@@ -84,7 +86,8 @@ def train(config: TrainConfig, console: Console) -> Path:
             if run.step % config.log_every == 0:
                 watch.line(run, now)
             ends = _is_asked(asked, device, together=is_look)
-            if due and judging and not ends:  # whoever asks for an end does not wait for long
+            # Whoever asks for an end does not wait for long; but the last one comes only here.
+            if due and judging and (done >= 1 or not ends):
                 _validate(run, chosen_by, reported, watch)
             if (due or ends) and judging:
                 save(run, config.out / "last.pt")

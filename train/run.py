@@ -181,6 +181,8 @@ def _restore(run: Run, saved: Checkpoint) -> None:
     run.step, run.seconds, run.spent = saved.step, saved.seconds, saved.spent
     run.curve = saved.curve
     now = run.config.to_dict() | {"processes": processes.count()}
+    if run.config.epochs:
+        del now["steps"]  # which follow from them, and are not known yet
     run.changes = [
         f"{name} is {now[name]}, and was {value}"
         for name, value in saved.train_config.items()

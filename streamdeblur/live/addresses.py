@@ -106,12 +106,31 @@ def is_camera(name: str) -> bool:
 def shown(url: str) -> str:
     """A URL without user, password, parameters, and the stream key that ends those of RTMP."""
     scheme, _, rest = url.partition("://")
-    rest = rest.rpartition("@")[2]  # a password may hold what else ends it: rather hide too much
+    _, rest = _without_user(rest)
     rest, question, _ = rest.partition("?")
     host, slash, path = rest.partition("/")
     if scheme.lower().startswith("rtmp") and "/" in path:
         path = path.rpartition("/")[0] + "/" + _HIDDEN
     return f"{scheme}://{host}{slash}{path}{question and '?' + _HIDDEN}"
+
+
+def _without_user(rest: str) -> tuple[str, str]:
+    """User and password of what follows `://`, and the remainder.
+
+    People do not escape what is special in a password, a slash for example. Where it can be read
+    in two ways, more is taken for the password.
+    """
+    before, _, _ = rest.partition("?")
+    authority, _, path = before.partition("/")
+    is_host = re.fullmatch(r"(\[[^]]*\]|[^:@]*)(:\d+)?", authority) is not None
+    if not is_host and "@" not in before:  # the password holds the question mark
+        user, _, remainder = rest.rpartition("@")
+        return user, remainder
+    tail = path if is_host else before
+    if "@" in authority or ":" in tail.rpartition("@")[0]:
+        user = before.rpartition("@")[0]
+        return user, rest[len(user) + 1 :]
+    return "", rest
 
 
 def without_secrets(text: str, url: str) -> str:
@@ -126,14 +145,16 @@ def without_secrets(text: str, url: str) -> str:
 
 def _secrets(url: str) -> set[str]:
     """Each part of a URL that nobody should read, as written and decoded."""
-    user, _, rest = url.partition("://")[2].rpartition("@")
-    password = user.partition(":")[2]
-    rest, _, query = rest.partition("?")
-    found = {password, query, *(value for _, value in parse_qsl(query))}
-    if url.lower().startswith("rtmp"):
-        found.add(rest.rpartition("/")[2])
+    rest = url.partition("://")[2]
+    widest = rest.rpartition("@")
+    found: set[str] = set()
+    for user, remainder in (_without_user(rest), (widest[0], widest[2])):
+        query = remainder.partition("?")[2]
+        values = {value for _, value in parse_qsl(query)}
+        found |= {user, user.partition(":")[2], query, *values}
+        if url.lower().startswith("rtmp"):
+            found.add(remainder.partition("?")[0].rpartition("/")[2])
     found |= {unquote(part) for part in found}
-    found |= {user, unquote(user)}
     return {part for part in found if len(part) > 1}
 
 

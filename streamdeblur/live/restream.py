@@ -84,6 +84,7 @@ class Restream:
         self._info = replace(info, codec="h264", pix_fmt="yuv420p")
         # At the most: where the network gives fewer frames than the source, `write` asks for them.
         options = {"g": str(max(1, round(_KEY_FRAMES * info.rate))), **(encoder_options or {})}
+        self._asks_for_keys = "g" not in (encoder_options or {})
         self._next_key: int | None = None
         with self._explained():
             self._output = av.open(
@@ -118,7 +119,8 @@ class Restream:
         with translated(f"can't send to {self.shown}"):
             try:
                 picture = self._picture.finished(frame)
-                if self._next_key is None or frame.pts >= self._next_key:
+                is_due = self._next_key is None or frame.pts >= self._next_key
+                if self._asks_for_keys and is_due:
                     picture.pict_type = PictureType.I
                     self._next_key = frame.pts + round(_KEY_FRAMES / self._info.time_base)
                 self._output.mux(self._picture.encode(picture))

@@ -174,7 +174,8 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:  # each is closed, whatever happens to the others
-            for output, done in self._finishing:
+            finishing, self._finishing = self._finishing, []
+            for output, done in finishing:
                 stack.callback(self._settle, output, done)
             for output in reversed(self._outputs):
                 stack.callback(output.close)
@@ -230,8 +231,8 @@ class Live:
 
     def _settle(self, output: Detached, done: str) -> None:
         """Close an output that has been told to finish, and say that it is done."""
-        output.close()
         self._lost_before += output.dropped
+        output.close()
         self._note(done, aloud=True)
 
     def _try(self, command: str) -> None:
