@@ -34,6 +34,8 @@ class GeneratorConfig:
     """
     dropout: float = 0.0
     """Probability, inside the blocks of `paper`, during training only."""
+    coring: float = 0.0
+    """Of `fast`: grey levels below which a correction is mostly taken back; no weights."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain lists and numbers."""
@@ -246,6 +248,7 @@ class FastGenerator(nn.Module):
             reach += stride * 2 * blocks  # two convolutions a block
             reach += stride + stride  # the strided convolution, and the place inside its group
         reach += 4 * 2**levels * 2 * self.config.blocks[levels]
+        reach += 4 if self.config.coring else 0  # the cells beside the place's own
         return 2 * reach + 1
 
     def forward(self, blurred: Tensor) -> Tensor:
@@ -262,7 +265,23 @@ class FastGenerator(nn.Module):
         x = self.bottom(x)
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             x = decoder(F.pixel_shuffle(up(x), 2) + skips.pop())
-        return blurred + F.pixel_shuffle(self.exit(x), 4)
+        residual = self.exit(x)
+        if self.config.coring:
+            residual = residual * _trust(residual, self.config.coring)
+        return blurred + F.pixel_shuffle(residual, 4)
+
+
+def _trust(residual: Tensor, coring: float) -> Tensor:
+    """The share of a correction (N, 48, H, W) that is kept, (N, 1, H, W): e / (e + coring^2).
+
+    That is the Wiener filter's share of a signal of mean square e in noise of `coring` grey levels;
+    e is taken over 3x3 cells of 4x4 pixels. Sharp pictures, whose corrections are small, so come
+    back as they were, and large corrections are kept.
+    """
+    scaled = residual * (127.5 / coring)  # in units that fp16 can square
+    energy = scaled.square().mean(dim=1, keepdim=True)
+    energy = F.avg_pool2d(energy, 3, stride=1, padding=1, count_include_pad=False)
+    return energy / (energy + 1)
 
 
 def _blocks(channels: int, count: int) -> nn.Sequential:

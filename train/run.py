@@ -16,7 +16,13 @@ from train.adversary import Adversary
 from train.checkpoint import Checkpoint
 from train.config import TrainConfig
 from train.data import Samples
-from train.generator import ARCHITECTURES, FastGenerator, PaperGenerator, build
+from train.generator import (
+    ARCHITECTURES,
+    FastGenerator,
+    GeneratorConfig,
+    PaperGenerator,
+    build,
+)
 from train.losses import pixel_loss
 from train.optimizer import Optimizer
 from train.precision import mixed
@@ -192,8 +198,9 @@ def _restore(run: Run, saved: Checkpoint) -> None:
 
 def _take_weights(run: Run, saved: Checkpoint) -> None:
     """The trained and the averaged ones; the latter for both if that is all there is."""
-    ours, theirs = run.network.config.to_dict(), dict(saved.generator_config)
-    theirs["dropout"] = ours["dropout"]  # which has no weights
+    ours = run.network.config.to_dict()
+    theirs = GeneratorConfig.from_dict(saved.generator_config).to_dict()
+    theirs |= {name: ours[name] for name in ("dropout", "coring")}  # which have no weights
     if theirs != ours:
         raise ValueError(f"the checkpoint holds {theirs}, not {run.config.arch}: {ours}")
     run.network.load_state_dict(saved.generator or saved.ema)

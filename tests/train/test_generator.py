@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -97,8 +99,9 @@ def test_sides_must_be_multiples_and_any_multiple_will_do(config):
         TINY_FAST,
         GeneratorConfig(architecture="fast", widths=(4, 4), blocks=(1, 2, 1)),
         GeneratorConfig(architecture="fast", widths=(4, 4, 4), blocks=(0, 2, 1, 1, 0)),
+        replace(TINY_FAST, coring=2.0),
     ],
-    ids=["three scales", "two scales", "uneven"],
+    ids=["three scales", "two scales", "uneven", "coring"],
 )
 def test_fast_sees_as_far_as_it_says(config):
     """By the gradient of each place of one coarsest cell, which between them see the farthest."""
@@ -128,9 +131,24 @@ def positive(network):
 
 
 @torch.no_grad()
-def test_fast_restores_a_tile_as_it_restores_the_whole():
+def test_coring_takes_back_small_corrections_and_keeps_large_ones():
+    network = restless(TINY_FAST)
+    blurred = torch.rand(1, 3, 64, 64) * 2 - 1
+    change = network(blurred) - blurred
+    for levels, kept in ((0.2, 0.01), (2.0, 0.5), (40.0, 0.9975)):
+        network.config = replace(TINY_FAST, coring=0.0)
+        network.exit.weight.mul_(levels / (127.5 * change.square().mean().sqrt()))
+        change = network(blurred) - blurred
+        network.config = replace(TINY_FAST, coring=2.0)
+        share = (network(blurred) - blurred).norm() / change.norm()
+        assert share.item() == pytest.approx(kept, abs=0.12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("coring", [0.0, 2.0])
+def test_fast_restores_a_tile_as_it_restores_the_whole(coring):
     """No global pooling: away from the tile's border, by half the field, nothing changes."""
-    network = restless(TINY_FAST).double()
+    network = restless(replace(TINY_FAST, coring=coring)).double()
     cell = network.multiple_of
     border = -(-(network.receptive_field // 2) // cell) * cell
     whole = torch.rand(1, 3, 3 * cell + 2 * border, 4 * cell + 2 * border, dtype=torch.double)
