@@ -106,6 +106,11 @@ def turnstile() -> AbstractContextManager[object]:
     return threading.Lock()
 
 
+def is_main_thread() -> bool:
+    """Whether this is the thread that the process began with."""
+    return threading.current_thread() is threading.main_thread()
+
+
 def usable_cores() -> int:
     """Processor cores that this process may use, which can be fewer than the machine has."""
     if sys.platform == "linux":

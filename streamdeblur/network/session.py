@@ -7,7 +7,6 @@ import os
 import re
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import (
     AbstractContextManager,
@@ -27,7 +26,7 @@ from streamdeblur.cache import cache_folder
 from streamdeblur.errors import ModelError
 from streamdeblur.network import devices, nvidia
 from streamdeblur.network.devices import CPU, CUDA, DIRECTML, OPENVINO, RTX, TENSORRT, Device
-from streamdeblur.threads import usable_cores
+from streamdeblur.threads import is_main_thread, usable_cores
 
 # Free memory of a GPU from which on cuDNN may try all its algorithms, with all the workspace that
 # they want: 5 GB against 0.6 has been reported for one network, for half the time.
@@ -164,7 +163,7 @@ def captured_output() -> Iterator[list[str]]:
     is none in threads, beside which others print.
     """
     lines: list[str] = []
-    if threading.current_thread() is not threading.main_thread():
+    if not is_main_thread():
         yield lines
         return
     with tempfile.TemporaryFile("w+", errors="replace", buffering=1) as file:
