@@ -264,13 +264,12 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
 def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     paths = [path for folder in config.high_rate for path in find_pictures(folder)]
     store = PictureStore(paths, smallest=max(config.crops) + 2 * blur.MARGIN, device=device)
-    begins = _beginnings(paths, store)
+    begins = _beginnings(paths, store, device)
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         length = int(dice.host.choice(_EXPOSURES))
         side = crop + 2 * blur.MARGIN
-        among = begins[length].to(device)
-        places = store.places(count, side, dice.device, draws=config.draws, among=among)
+        places = store.places(count, side, dice.device, draws=config.draws, among=begins[length])
         step = torch.tensor([1, 0, 0], device=device)
         exposure = torch.stack([places + step * t for t in range(length)], dim=1)
         frames = store.crops(exposure.flatten(0, 1), side).view(count, length, 3, side, side)
@@ -279,7 +278,7 @@ def _averaged(config: TrainConfig, device: torch.device) -> Maker:
     return make
 
 
-def _beginnings(paths: list[Path], store: PictureStore) -> dict[int, Tensor]:
+def _beginnings(paths: list[Path], store: PictureStore, device: torch.device) -> dict[int, Tensor]:
     """For each length of an exposure the frames that it can begin with: within one folder."""
     begins: dict[int, list[int]] = {length: [] for length in _EXPOSURES}
     first = 0
@@ -295,7 +294,7 @@ def _beginnings(paths: list[Path], store: PictureStore) -> dict[int, Tensor]:
         for length, known in begins.items():
             known.extend(range(first, first + count - length + 1))
         first += count
-    return {length: torch.tensor(known) for length, known in begins.items()}
+    return {length: torch.tensor(known, device=device) for length, known in begins.items()}
 
 
 def _paired(config: TrainConfig, pairs: list[tuple[Path, Path]], device: torch.device) -> Maker:

@@ -94,12 +94,11 @@ class AdaptiveNetwork:
             yield frame
 
     def _begin(self, choices: Sequence[Choice]) -> None:
-        self._level = 0  # first: another thread may ask for the choice
+        self._enter(0)  # first: another thread may ask for the choice
         self._choices = tuple(choices)
         self._calm, self._calm_needed = 0, _CALM_WINDOWS
         self._costs = dict[int, float]()  # seconds a frame by level, when it was last left
         self._told_of_limit = False
-        self._enter(0)
 
     def _enter(self, level: int) -> None:
         self._level = level

@@ -42,9 +42,9 @@ def _fitted_into(picture: av.VideoFrame, width: int, height: int) -> av.VideoFra
     meaning = "full" if is_full_range(picture) else "limited"
     old = matrix(picture)
     new = old if old == picture.colorspace else usual_matrix(height)
-    matrices = [_NAMES.get(each, "bt709") for each in (old, new)]
-    same = "in_range={0}:out_range={0}:in_color_matrix={1}:out_color_matrix={2}"
-    same = same.format(meaning, *matrices)
+    old_name, new_name = (_NAMES.get(each, "bt709") for each in (old, new))
+    ranges = f"in_range={meaning}:out_range={meaning}"
+    same = f"{ranges}:in_color_matrix={old_name}:out_color_matrix={new_name}"
     graph = filter_chain(
         picture,
         ("scale", f"{size}:force_original_aspect_ratio=decrease:flags=area:{same}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -177,10 +177,13 @@ class PictureTrack:
         """The packets that the encoder still holds."""
         return self._stream.encode(None)
 
-    def go_on_after(self, times: list[int]) -> None:
-        """Packets with these times, in ticks of the output, are there from an interrupted run."""
-        if self._counter is not None and times:
-            self._counter.go_on_after(max(times))
+    def go_on_after(self, times: Callable[[], list[int]]) -> None:
+        """Packets with these times, in ticks of the output, are there from an interrupted run.
+
+        They are asked for only where frames are counted.
+        """
+        if self._counter is not None and (known := times()):
+            self._counter.go_on_after(max(known))
 
     def sibling(self) -> PictureTrack:
         """An opened track that encodes the same, for packets that are kept elsewhere at first."""

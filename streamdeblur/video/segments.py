@@ -32,7 +32,7 @@ class SegmentedTrack:
 
     def __init__(self, picture: PictureTrack, journal: Journal) -> None:
         self._picture, self._journal = picture, journal
-        picture.go_on_after(journal.times())
+        picture.go_on_after(journal.times)
         self._segment: PictureTrack | None = None
         self._frames = self._packets = 0  # of the segment
 

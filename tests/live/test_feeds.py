@@ -26,6 +26,7 @@ from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.sources import open_source
 from tests.conftest import ClipMaker
 from tests.live.broadcast import Broadcast
+from tests.ports import free_port
 
 SECOND = 1_000_000  # in ticks
 
@@ -288,9 +289,7 @@ def rtsp_server(port: int) -> subprocess.Popen[str]:
 def rtsp_port() -> int:
     if not shutil.which("/usr/bin/python3"):
         pytest.skip("needs the system's Python")
-    with closing(socket.create_server(("127.0.0.1", 0))) as door:
-        port = door.getsockname()[1]
-    return port
+    return free_port()
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

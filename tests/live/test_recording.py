@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -30,6 +29,7 @@ from streamdeblur.live.restream import Restream, descriptor_for_video, is_stream
 from streamdeblur.live.virtualcam import VirtualCamera
 from streamdeblur.sources import FileSource, open_source
 from tests.footage import levels
+from tests.ports import free_port
 
 CAMERA = "lavfi:color=gray:size=64x48:rate=50"
 
@@ -217,12 +217,6 @@ def test_what_is_sent_rather_than_recorded() -> None:
     streams = ["-", "rtsp://host/x", "udp://host:1", "list.m3u8", "LIST.M3U8"]
     assert all(map(is_stream, streams))
     assert not any(map(is_stream, ["clip.mp4", "rtsp.mkv", "C:\\clip.mp4"]))
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with closing(socket.socket(socket.AF_INET, kind)) as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
 
 
 def test_udp_is_sent_for_anyone_to_join(camera: LiveSource) -> None:

@@ -2,7 +2,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ torch = pytest.importorskip("torch")
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.ports import free_port
 from train import checkpoint, loop, metrics, run
 from train.config import TrainConfig
 from train.data import Samples
@@ -418,9 +418,3 @@ def test_processes_end_together_whichever_is_asked(photos, tmp_path, first):
     said = [rank.communicate(timeout=120) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [130, 130], said
     assert checkpoint.load(out / "last.pt").step > 0
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
