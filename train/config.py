@@ -29,6 +29,10 @@ class TrainConfig:
     )
     share_high_rate: float = option(0.35, "share of samples averaged from high-rate frames")
     share_pairs: float = option(0.2, "share of samples cut from pairs")
+    teacher: Path | None = option(
+        None, "a checkpoint to learn from beside the truth: what it makes of eight mirrored views"
+    )
+    teacher_share: float = option(0.7, "its part of what is learnt, where it helps at all")
     # What to judge by
     val: tuple[Path, ...] = option((), "folders with blur/ and sharp/ that choose the checkpoint")
     report: tuple[Path, ...] = option((), "the same, only reported, never used to choose")
@@ -71,7 +75,7 @@ class TrainConfig:
     extent: float = option(48.0, "longest synthetic blur trajectory, in pixels")
     draws: int = option(2, "crops drawn for each that is used: the one with the most detail is")
     augment: bool = option(True, "mirror and turn the crops; add noise and JPEG")
-    reuse: int = option(4, "times that a synthetic sample is used, with other flips and noise")
+    reuse: int = option(4, "times that a sample is used, mirrored and turned in other ways")
     # The machine
     device: str = option("auto", "cpu, cuda, or auto")
     amp: bool = option(True, "bfloat16 where it is safe and the machine has it")
@@ -98,6 +102,8 @@ class TrainConfig:
             raise ValueError("--pixel, --fft and --psnr are all 0: there is nothing to learn by")
         if not (0 <= self.finetune <= 1 and 0 < self.decay <= 1):
             raise ValueError("--finetune and --decay are shares, from 0 to 1")
+        if not 0 < self.teacher_share <= 1:
+            raise ValueError("--teacher-share is a share, above 0 and up to 1")
         if self.epochs and self.minutes:
             raise ValueError("--epochs and --minutes exclude each other")
         if self.epochs and not self.pairs:

@@ -21,10 +21,11 @@ from torch import Generator, Tensor
 from train import blur
 from train.blur import Dice
 from train.config import TrainConfig
+from train.teacher import Teacher
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
-POOL_STEPS = 32
-"""Steps that a synthetic sample stays in the pool, where samples are used more than once."""
+POOL_STEPS = 128
+"""Steps that a sample stays in the pool, where samples are used more than once."""
 _EXPOSURES = (1, 5, 7, 9, 11, 13, 15)
 """Frames in the average of a high-rate sample; of one frame, to learn to leave it alone."""
 _SUBFRAMES = (11, 13, 15, 17)
@@ -175,6 +176,7 @@ class Samples:
         self.pairs = len(pairs)
         """How many real pairs there are to learn from."""
         self._makers = list(_makers(config, pairs, device))
+        self._teacher = Teacher.of(config, device)
         self._pool: deque[tuple[Tensor, Tensor]] = deque(
             maxlen=1 if config.reuse == 1 else POOL_STEPS
         )
@@ -182,13 +184,15 @@ class Samples:
         """The last step in the pool, and the size and number of its crops."""
 
     def batch(self, step: int, crop: int, count: int) -> tuple[Tensor, Tensor]:
-        """Blurred and sharp crops of a step, (count, 3, crop, crop), in [-1, 1]."""
+        """Blurred and sharp crops of a step, (count, 3, crop, crop), in [-1, 1].
+
+        With a teacher the sharp ones are what it makes of them, mostly.
+        """
         self._fill_pool(step, crop, count)
         dice = self._dice(step, salt=1)
         blurred, sharp = self._draw(count, dice)
         if self._config.augment:
             blurred, sharp = _turn(blurred, sharp, dice)
-            blurred = blur.degrade(blurred, dice)
         return blurred * 2 - 1, sharp * 2 - 1
 
     def _draw(self, count: int, dice: Dice) -> tuple[Tensor, Tensor]:
@@ -220,7 +224,10 @@ class Samples:
         shares = np.array([share for share, _ in self._makers])
         counts = dice.host.multinomial(count, shares / shares.sum()).tolist()
         made = [make(n, crop, dice) for n, (_, make) in zip(counts, self._makers, strict=True) if n]
-        return torch.cat([pair[0] for pair in made]), torch.cat([pair[1] for pair in made])
+        blurred, sharp = (torch.cat(kind) for kind in zip(*made, strict=True))
+        if self._config.augment:
+            blurred = blur.degrade(blurred, dice)
+        return blurred, self._teacher.targets(blurred, sharp) if self._teacher else sharp
 
     def seed(self, step: int, *, salt: int) -> int:
         """A seed of 64 random bits; torch's generator for processors takes the lower half."""
