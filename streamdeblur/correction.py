@@ -7,16 +7,15 @@ and a colour matrix touches nothing but the difference.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
-from av.filter import Graph
 from av.video.reformatter import ColorRange, Interpolation
 from numpy.typing import NDArray
 
 from streamdeblur.frames import Frame, Image, is_full_range, luma_weights
+from streamdeblur.video.filters import filter_chain
 
 Plane = NDArray[Any]
 """One component, shape (H, W), uint8 or uint16; writing to it writes to the picture."""
@@ -243,16 +242,7 @@ def _clone(picture: av.VideoFrame) -> av.VideoFrame:
     PyAV cannot copy a frame with its side data (captions, HDR, field flags), but a filter graph
     hands on a second reference, which then gets its own samples. It takes 0.2 ms.
     """
-    graph = Graph()
-    graph.threads = 1  # no worker is started for one reference
-    door = graph.add_buffer(
-        width=picture.width,
-        height=picture.height,
-        format=picture.format,
-        time_base=picture.time_base or Fraction(1, 1_000_000),  # frames made in code have none
-    )
-    door.link_to(graph.add("buffersink"))
-    graph.configure()
+    graph = filter_chain(picture)
     graph.push(picture)
     copy = graph.pull()
     assert isinstance(copy, av.VideoFrame)

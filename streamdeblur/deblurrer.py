@@ -65,7 +65,7 @@ class Deblurrer:
         self._open()
         self.spec = files.spec(setting.precision)
         is_known = files.knows(setting.precision)
-        if not is_known and not self._ports.is_ours:
+        if not is_known and not self._ports.takes_bytes:
             self.spec = replace(self.spec, multiple_of=self._multiple())
         self.notices = notices if is_known else (*notices, self._foreign_notice())
         # One small picture: a model that changes sizes, or a GPU that lacks a library, fails
@@ -232,7 +232,7 @@ class Deblurrer:
 
     def _whole(self, images: Images) -> Images:
         """The answer to pictures that are not cut."""
-        if self._ports.is_ours:
+        if self._ports.takes_bytes:
             return self._answer(images)
         # One by one: the batch of a model made elsewhere is often fixed at 1.
         return np.concatenate([self._answer(image[np.newaxis]) for image in images])
@@ -299,7 +299,7 @@ class Deblurrer:
         ) from failure
 
     def _foreign_notice(self) -> str:
-        if self._ports.is_ours:
+        if self._ports.takes_bytes:
             origin = "was not written by streamdeblur's export: its precision is a guess"
             return f"{self.spec.name} {origin}"
         multiple = self.spec.multiple_of

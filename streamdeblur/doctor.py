@@ -162,8 +162,8 @@ def _coders() -> Iterator[Finding]:
     missing = [name for name in _ENCODERS if name not in av.codecs_available]
     text = f"without {', '.join(missing)}" if missing else ", ".join(_ENCODERS)
     yield Finding("encoders", not missing, text)
-    for probe in hardware.probes():
-        yield Finding(probe.name, probe.works, probe.reason)
+    for name, failure in hardware.probes():
+        yield Finding(name, not failure, failure)
 
 
 def _window() -> Finding:

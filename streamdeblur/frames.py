@@ -128,7 +128,7 @@ class FrameSource(Protocol):
 
 
 class ClosedInTheEnd:
-    """Makes a source a context manager that closes it."""
+    """Makes a source or a sink a context manager that closes it."""
 
     def close(self) -> None:
         """Free the file or camera."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.clips import write_clip
+from tests.tiny_onnx import invert
 
 ClipMaker = Callable[..., Path]
 
@@ -27,3 +28,10 @@ def make_clip(tmp_path: Path) -> ClipMaker:
 def clip(make_clip: ClipMaker) -> Path:
     """Twelve frames of H.264 in an MP4."""
     return make_clip()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """The name of a model's file, which gives negatives: 255 - x."""
+    (tmp_path / "invert.onnx").write_bytes(invert())
+    return str(tmp_path / "invert.onnx")

@@ -18,7 +18,6 @@ from streamdeblur.inputs import are_several, tasks_of
 from streamdeblur.ledger import Ledger
 from tests.clips import write_clip
 from tests.conftest import ClipMaker
-from tests.tiny_onnx import invert
 
 Capture = pytest.CaptureFixture[str]
 
@@ -30,12 +29,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    (tmp_path / "invert.onnx").write_bytes(invert())
-    return str(tmp_path / "invert.onnx")
 
 
 def touch(*names: str) -> None:

@@ -25,14 +25,9 @@ from streamdeblur.network import catalogue, speeds
 from streamdeblur.spec import ModelSpec
 from tests.clips import write_clip
 from tests.conftest import ClipMaker
-from tests.tiny_onnx import foreign, identity, invert, language_model, overflowing
+from tests.tiny_onnx import foreign, identity, language_model, overflowing
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    return save(tmp_path / "invert.onnx", invert())
 
 
 def save(path: Path, content: bytes) -> str:

@@ -134,7 +134,7 @@ def test_a_foreign_model_runs_with_a_notice(save: Save, element: int, batch: int
 
 
 def test_a_foreign_model_sees_rgb_in_0_to_1_padded_by_its_edge() -> None:
-    ports = Ports("input", np.float32, tells_finite=False)
+    ports = Ports(np.float32, tells_finite=False)
     image = pictures(1, 5, 40)
     tensor = ports.tensor(image, 32)
     assert tensor.shape == (1, 3, 32, 64)

@@ -20,7 +20,7 @@ from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
 from streamdeblur.images import ImageOutput, corrected_samples, read_image
-from tests.tiny_onnx import identity, invert
+from tests.tiny_onnx import identity
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # turned by 90
 Samples = NDArray[Any]
@@ -288,12 +288,6 @@ def test_what_would_not_come_back_whole_is_refused(
     (tmp_path / name).write_bytes(content())
     with pytest.raises(VideoError, match=words):
         read_image(tmp_path / name)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    (tmp_path / "invert.onnx").write_bytes(invert())
-    return str(tmp_path / "invert.onnx")
 
 
 def test_the_command_deblurs_an_image(

@@ -18,15 +18,9 @@ from streamdeblur.frames import Image
 from streamdeblur.report import clock, page
 from tests.conftest import ClipMaker
 from tests.test_batch import photo
-from tests.tiny_onnx import identity, invert
+from tests.tiny_onnx import identity
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    (tmp_path / "invert.onnx").write_bytes(invert())
-    return str(tmp_path / "invert.onnx")
 
 
 def account(path: str = "a.mp4") -> Account:

@@ -27,7 +27,7 @@ from streamdeblur.resume import Journal, work_folder
 from streamdeblur.video import segments
 from streamdeblur.video.segments import decoding_times
 from tests.conftest import ClipMaker
-from tests.tiny_onnx import identity, invert
+from tests.tiny_onnx import identity
 
 ROOT = Path(__file__).parent.parent
 MS = Fraction(1, 1000)
@@ -36,12 +36,6 @@ UNEVEN = [index * 40 + 7 * (index % 3) + 900 * (index > 9) for index in range(FR
 
 Capture = pytest.CaptureFixture[str]
 Interrupt = Callable[[int, BaseException], None]
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    (tmp_path / "invert.onnx").write_bytes(invert())
-    return str(tmp_path / "invert.onnx")
 
 
 @pytest.fixture(autouse=True)

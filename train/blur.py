@@ -133,22 +133,22 @@ def _moving_scene(
 ) -> tuple[Tensor, Tensor]:
     """Linear light at every pose, (N, 3, frames, size, size), and the response curves.
 
-    In half of the samples a second layer, cut from another picture of the batch by a smooth
-    random mask, moves on its own in front.
+    In a quarter of the samples a second layer, cut from another picture of the batch, or from
+    its own if there is no other, by a smooth random mask, moves on its own in front.
     """
     generator = dice.device
     gamma = _gammas(len(pictures), generator)
     light = _brighten(pictures**gamma, generator)
     poses = trajectories(len(pictures), frames, extent=extent, generator=generator)
     scene = warp(light, poses, size)
-    layered = len(pictures) // 2
-    if layered:
+    layered = torch.from_numpy(np.flatnonzero(dice.host.random(len(light)) < 0.25)).to(light.device)
+    if len(layered):
         cells = int(dice.host.integers(3, 9))
-        mask = _blobs(layered, pictures.shape[-1], cells, generator)
-        front = torch.cat([light.roll(1, dims=0)[:layered] * mask, mask], dim=1)
-        own = trajectories(layered, frames, extent=extent, generator=generator)
-        moved = warp(front, own, size)
-        scene[:layered] = moved[:, :3] + scene[:layered] * (1 - moved[:, 3:])
+        mask = _blobs(len(layered), pictures.shape[-1], cells, generator)
+        other = light.roll(1, dims=0).flip(3)[layered]
+        own = trajectories(len(layered), frames, extent=extent, generator=generator)
+        moved = warp(torch.cat([other * mask, mask], dim=1), own, size)
+        scene[layered] = moved[:, :3] + scene[layered] * (1 - moved[:, 3:])
     return scene, gamma
 
 

@@ -28,8 +28,9 @@ POOL_STEPS = 128
 """Steps that a sample stays in the pool, where samples are used more than once."""
 _EXPOSURES = (1, 5, 7, 9, 11, 13, 15)
 """Frames in the average of a high-rate sample; of one frame, to learn to leave it alone."""
-_SUBFRAMES = (11, 13, 15, 17)
-"""Poses in the trajectory of a synthetic sample."""
+_SUBFRAMES = (11, 17, 25, 33)
+"""Poses in the trajectory of a synthetic sample: few leave the gaps that averages of fast frames
+have, as GoPro's pairs do; many leave none, as a camera's own exposure."""
 
 
 def in_natural_order(path: Path) -> list[str | int]:

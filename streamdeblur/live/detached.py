@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame, FrameSink
+from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSink
 from streamdeblur.live.delays import Delays
 from streamdeblur.threads import Handover, begun
 
@@ -32,7 +32,7 @@ class LiveSink(FrameSink, Protocol):
     ) -> None: ...
 
 
-class Detached:
+class Detached(ClosedInTheEnd):
     """A sink in a thread of its own, so that none holds up another. A context manager.
 
     Args:
@@ -97,12 +97,6 @@ class Detached:
         self._complain()
         if self._thread.is_alive():
             raise VideoError(f"an output hangs and was left behind after {self._patience:g} s")
-
-    def __enter__(self) -> Detached:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _drop(self) -> None:
         self.dropped += 1

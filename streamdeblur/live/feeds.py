@@ -55,8 +55,6 @@ class LiveSource(ClosedInTheEnd):
         """Words for it while the source is lost; empty while it is there."""
         self.shown = address.shown
         """Its name for messages."""
-        self.frames_read = 0
-        """Frames handed out so far."""
         self.connections = 1
         """How often the source was opened with success."""
         self._connection = _Connection(address)
@@ -95,7 +93,6 @@ class LiveSource(ClosedInTheEnd):
                 for picture, captured in self._pictures():
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
-                    self.frames_read += 1
                     yield Frame(picture, rgb_view(picture), picture.pts, captured=captured)
                 if self._closed or self._connection.is_complete:
                     return

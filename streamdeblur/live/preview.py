@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import Frame
+from streamdeblur.frames import ClosedInTheEnd, Frame
 
 _WINDOW = Path(__file__).with_name("window.py")  # which says why it is a program of its own
 _READY = b"ready\n"
 
 
-class PreviewSink:
+class PreviewSink(ClosedInTheEnd):
     """Shows each frame that it is given until the person quits. A context manager.
 
     Args:
@@ -88,12 +88,6 @@ class PreviewSink:
         except subprocess.TimeoutExpired:
             self._window.kill()
             self._window.wait()
-
-    def __enter__(self) -> PreviewSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _show(self, frame: Frame) -> None:
         assert frame.sharp is not None

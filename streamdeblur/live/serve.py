@@ -19,7 +19,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamdeblur.frames import Frame
+from streamdeblur.frames import ClosedInTheEnd, Frame
 from streamdeblur.live.guard import (
     HEADER_BYTES,
     Guard,
@@ -64,7 +64,7 @@ class Adjustable(Protocol):
     """How much of the correction is applied, 0 to 1; set from any thread."""
 
 
-class ServeSink:
+class ServeSink(ClosedInTheEnd):
     """Shows each frame that it is given in a page, to several viewers at once. A context manager.
 
         network = AdaptiveNetwork([Choice(Deblurrer.load())])
@@ -127,12 +127,6 @@ class ServeSink:
             self.closed = True
             self._in_loop(self._finish())
             self._thread.close()
-
-    def __enter__(self) -> ServeSink:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _in_loop(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -27,8 +27,6 @@ _TYPES = {
 class Ports:
     """The one input and the first output of a model that sharpens pictures."""
 
-    name: str
-    """Of the input."""
     dtype: type[Any]
     """uint8: RGB, (N, H, W, 3), as our own exports have it. A float: RGB in 0..1, (N, 3, H, W)."""
     tells_finite: bool
@@ -47,7 +45,7 @@ class Ports:
         if len(inputs) == 1 and (len(outputs) == 1 or tells_finite):
             complaint = _complaint(inputs[0], outputs[0])
             if not complaint:
-                return cls(inputs[0].name, _TYPES[inputs[0].type], tells_finite)
+                return cls(_TYPES[inputs[0].type], tells_finite)
         takes, gives = (", ".join(map(_described, ends)) for ends in (inputs, outputs))
         raise ModelError(
             f"{path} takes {takes} and gives {gives}, but {complaint}; it should take and give"
@@ -56,13 +54,13 @@ class Ports:
         )
 
     @property
-    def is_ours(self) -> bool:
-        """Whether the model takes bytes of any size, as our own exports do."""
+    def takes_bytes(self) -> bool:
+        """Whether pictures go in and out as bytes, of any size, as in our own exports."""
         return self.dtype is np.uint8
 
     def tensor(self, images: Images, multiple: int) -> NDArray[Any]:
         """What the model is given for `images`; floats are padded by their edge to `multiple`."""
-        if self.is_ours:
+        if self.takes_bytes:
             return np.ascontiguousarray(images)
         _, height, width, _ = images.shape
         border = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
@@ -72,7 +70,7 @@ class Ports:
 
     def images(self, answer: NDArray[Any], given: NDArray[Any], height: int, width: int) -> Images:
         """The pictures in what the model answered to the tensor `given`."""
-        if self.is_ours:
+        if self.takes_bytes:
             return answer
         answer = np.nan_to_num(answer)  # those pictures are told of by `finite`
         levels = np.rint(answer.clip(0, 1).astype(np.float32) * 255).astype(np.uint8)
@@ -86,7 +84,7 @@ class Ports:
         if self.tells_finite:
             told: NDArray[np.bool_] = answers[1].reshape(-1)
             return told
-        if self.is_ours:
+        if self.takes_bytes:
             return np.ones(len(sharp), np.bool_)
         within: NDArray[np.bool_] = np.isfinite(sharp).all(axis=tuple(range(1, sharp.ndim)))
         return within

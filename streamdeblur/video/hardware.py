@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, zip_longest
 from typing import Any, cast
@@ -52,28 +51,18 @@ _LIVE = {  # each frame comes out when it has gone in
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """What was found out about a decoder or an encoder."""
+def probes() -> Iterator[tuple[str, str]]:
+    """Try every decoder and encoder of hardware that this FFmpeg was built with.
 
-    name: str
-    """`decoder cuda`, as --decoder takes it, or `encoder h264_nvenc`, as --codec does."""
-    works: bool
-    reason: str
-    """Why it does not work; empty if it does."""
-
-
-def probes(gpu: int = 0) -> list[Probe]:
-    """Try every decoder and encoder of hardware that this FFmpeg was built with."""
+    Each with the reason why it does not work, which is empty if it does: `decoder cuda`, as
+    --decoder takes it, or `encoder h264_nvenc`, as --codec does.
+    """
     clip = _clip()
-    reasons = {
-        f"decoder {device}": decoder_failure(lambda accel: _opened(clip, accel), device, gpu)
-        for device in decoders()
-    }
+    for device in decoders():
+        yield f"decoder {device}", decoder_failure(lambda accel: _opened(clip, accel), device, 0)
     for family in _QUALITY:
         for name in encoders(family):
-            reasons[f"encoder {name}"] = encoder_failure(name, host_layouts(name)[0], _PROBE_SIZE)
-    return [Probe(name, not reason, reason) for name, reason in reasons.items()]
+            yield f"encoder {name}", encoder_failure(name, host_layouts(name)[0], _PROBE_SIZE)
 
 
 def decoders() -> list[str]:

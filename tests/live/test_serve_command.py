@@ -25,7 +25,6 @@ from streamdeblur.live import assembly
 from tests.conftest import ClipMaker
 from tests.live.visitors import CYAN, GREY, RED, decoded, is_color
 from tests.patience import eventually
-from tests.tiny_onnx import invert
 
 
 @pytest.mark.parametrize(
@@ -89,13 +88,6 @@ def asked(port: int, path: str = "/state", fields: object = None) -> bytes:
         headers = {"Content-Type": "application/json"}
         connection.request("POST", path, json.dumps(fields), headers)
     return connection.getresponse().read()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> str:
-    path = tmp_path / "invert.onnx"
-    path.write_bytes(invert())
-    return str(path)
 
 
 def test_the_command_serves_a_live_source_until_ctrl_c(model: str, tmp_path: Path) -> None:

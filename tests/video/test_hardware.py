@@ -116,13 +116,10 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "open_container", opened)
 
 
-def test_every_probe_says_why_it_does_not_work() -> None:
-    found = hardware.probes()
-    assert all(probe.works == (not probe.reason) for probe in found)
-    assert {probe.name for probe in found} >= {f"decoder {name}" for name in hardware.decoders()}
-    assert {probe.name for probe in found} >= {
-        f"encoder {name}" for name in hardware.encoders("h264")
-    }
+def test_every_decoder_and_encoder_of_the_machine_is_tried() -> None:
+    found = dict(hardware.probes())
+    assert found.keys() >= {f"decoder {name}" for name in hardware.decoders()}
+    assert found.keys() >= {f"encoder {name}" for name in hardware.encoders("h264")}
 
 
 @no_gpu
