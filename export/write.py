@@ -9,8 +9,7 @@ import tomllib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -38,6 +37,7 @@ from streamdeblur.errors import ModelError
 from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from train import checkpoint
 from train.checkpoint import Checkpoint
+from train.config import HARMLESS, without_folders
 
 AXES = ("batch", "height", "width")
 
@@ -51,12 +51,9 @@ def load(path: Path) -> tuple[Checkpoint, Network]:
     if not checkpoint.exists(path):
         raise ModelError(f"there is no file {path}; `python -m train` writes checkpoints")
     try:
-        saved = checkpoint.load(path)
-        return saved, checkpoint.restore_generator(saved)
+        return checkpoint.load_network(path)
     except ValueError as error:
         raise ModelError(str(error)) from error
-    except (RuntimeError, TypeError, KeyError) as error:  # torch's words on weights and shapes
-        raise ModelError(f"the weights in {path} do not fit its network: {error}") from error
 
 
 def describe(
@@ -73,7 +70,7 @@ def describe(
     """
     last = saved.curve[-1] if saved.curve else {}
     figures = {key: value for key, value in last.items() if isinstance(value, int | float)}
-    recipe = {k: _named(v) for k, v in saved.train_config.items() if k not in _NO_RECIPE}
+    recipe = without_folders({k: v for k, v in saved.train_config.items() if k not in HARMLESS})
     return ModelSpec(
         name=name,
         precision=precision,
@@ -88,17 +85,6 @@ def describe(
             "figures": figures,
         },
     )
-
-
-_NO_RECIPE = {"out", "resume", "threads", "log_every"}
-"""Settings of a training that change nothing of what is learnt."""
-
-
-def _named(value: Any) -> Any:
-    """A setting, with paths cut to their last name."""
-    if isinstance(value, list | tuple):
-        return [_named(item) for item in value]
-    return PurePath(value).name if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

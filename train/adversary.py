@@ -28,7 +28,7 @@ class Adversary:
         self._features = load_vgg(config.vgg).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks the pair
         self.discriminator = PatchDiscriminator().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = torch.optim.Adam(
-            self.discriminator.parameters(), config.lr_finetune, betas=(0.5, 0.999), fused=True
+            self.discriminator.parameters(), betas=(0.5, 0.999), fused=True
         )
 
     def learn(self, restored: Tensor, sharp: Tensor, rate: float) -> dict[str, Tensor]:

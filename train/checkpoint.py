@@ -78,11 +78,14 @@ def load(path: Path) -> Checkpoint:
     """
     try:
         source = io.BytesIO(b"".join(part.read_bytes() for part in _parts(path) or [path]))
-        return Checkpoint(**torch.load(source, map_location="cpu", weights_only=True))
+        values = torch.load(source, map_location="cpu", weights_only=True)
+        if values["format_version"] <= FORMAT_VERSION:
+            return Checkpoint(**values)
     except FileNotFoundError:
         raise
     except Exception as error:  # torch raises whatever its unpickler meets
         raise ValueError(f"{path} is not a checkpoint of `python -m train`") from error
+    raise ValueError(f"{path} was written by a newer version of streamdeblur: update this one")
 
 
 def _manifest(path: Path) -> Path:
@@ -122,8 +125,17 @@ def _replace(path: Path, content: bytes | memoryview) -> None:
         raise
 
 
-def restore_generator(checkpoint: Checkpoint) -> PaperGenerator | FastGenerator:
-    """The network with its averaged weights, in evaluation mode."""
-    network = build(GeneratorConfig.from_dict(checkpoint.generator_config))
-    network.load_state_dict(checkpoint.ema)
-    return network.eval()
+def load_network(path: Path) -> tuple[Checkpoint, PaperGenerator | FastGenerator]:
+    """A checkpoint and its network, with the averaged weights, in evaluation mode.
+
+    Raises:
+        ValueError: the file is not a checkpoint of ours, or its weights fit no network.
+        FileNotFoundError: there is no such file, or one of its parts is missing.
+    """
+    saved = load(path)
+    try:
+        network = build(GeneratorConfig.from_dict(saved.generator_config))
+        network.load_state_dict(saved.ema)
+    except (RuntimeError, TypeError, KeyError) as error:  # torch's words on weights and shapes
+        raise ValueError(f"the weights in {path} do not fit its network: {error}") from error
+    return saved, network.eval()

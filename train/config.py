@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -55,7 +55,7 @@ class TrainConfig:
     beta1: float = option(0.9, "Adam's decay of the gradient's mean")
     beta2: float = option(0.99, "Adam's decay of the gradient's square")
     lr: float = option(5e-4, "peak learning rate")
-    warmup: int = option(500, "steps of linear warm-up")
+    warmup: int = option(500, "steps of linear warm-up, of the pixel phase")
     decay: float = option(0.3, "share of a phase over which its rate falls to 0, at the end")
     decay_shape: Literal["cosine", "linear"] = option("cosine", "along half a cosine, or a line")
     clip: float = option(0.2, "largest norm of the gradient; 0: no limit")
@@ -70,7 +70,9 @@ class TrainConfig:
     perceptual: float = option(0.1, "weight of the VGG-19 loss, L_per")
     perceptual_channels: Literal["mean", "sum"] = option("mean", "L_per over VGG-19's channels")
     vgg: Path | None = option(None, "VGG-19 as .pth or .npz; default: fetched from torchvision")
-    lr_finetune: float = option(1e-4, "learning rate of both networks in that phase")
+    lr_finetune: float = option(
+        1e-4, "peak learning rate of both networks in that phase; 0: that of --lr"
+    )
     # Samples
     extent: float = option(48.0, "longest synthetic blur trajectory, in pixels")
     draws: int = option(2, "crops drawn for each that is used: the one with the most detail is")
@@ -116,11 +118,25 @@ class TrainConfig:
         return {key: _plain(value) for key, value in asdict(self).items()}
 
 
+def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings, with paths cut to their last name: what can be published."""
+    return {name: _without_folders(value) for name, value in settings.items()}
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_without_folders(item) for item in value]
+    return PurePath(value).name if isinstance(value, str) else value
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
+
+HARMLESS = {"resume", "out", "device", "threads", "shard_mb", "log_every", "tensorboard"}
+"""Settings that change nothing of what is learnt."""
 
 RECIPES: dict[str, dict[str, Any]] = {
     # What wins on the validation pairs: train/README.md has what was tried.
@@ -149,7 +165,8 @@ RECIPES: dict[str, dict[str, Any]] = {
         "finetune": 1.0,
         "adversarial": 1.0,
         "perceptual": 100.0,
-        "lr_finetune": 1e-4,
+        "lr": 1e-4,
+        "lr_finetune": 0.0,
         "share_pairs": 1.0,
         "val_every": 20_000,
         "draws": 1,

@@ -187,7 +187,7 @@ class Samples:
     def batch(self, step: int, crop: int, count: int) -> tuple[Tensor, Tensor]:
         """Blurred and sharp crops of a step, (count, 3, crop, crop), in [-1, 1].
 
-        With a teacher the sharp ones are what it makes of them, mostly.
+        With a teacher it has its share in the sharp ones: what it makes of the blurred ones.
         """
         self._fill_pool(step, crop, count)
         dice = self._dice(step, salt=1)

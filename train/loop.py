@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def train(config: TrainConfig, console: Console) -> Path:
         for folders in (config.val, config.report)
     )
     config.out.mkdir(parents=True, exist_ok=True)
-    watch = Watch(config, console, writing=judging)
+    watch = Watch(run, console, writing=judging)
     console.print(f"{config.arch} on {device}, from step {run.step}: {cost.brief(run.network)}")
     console.print(f"{metrics.PROTOCOL}; blurred ones from {config.blur_folder}/")
     for change in run.changes:
@@ -137,8 +137,7 @@ def _validate(run: Run, chosen_by: list[Pair], reported: list[Pair], watch: Watc
     for title, pairs in (("val", chosen_by), ("report", reported)):
         if pairs:
             scores = metrics.evaluate(run.ema, pairs)
-            entry[title] = [asdict(score) for score in scores]
-            entry[f"{title}_gain"] = round(metrics.mean_gain(scores), 4)
+            entry |= metrics.entry(title, scores)
             watch.table(title, run.step, scores)
     watch.pictures(run, chosen_by)
     earlier = [past["val_gain"] for past in run.curve if "val_gain" in past]

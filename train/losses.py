@@ -29,9 +29,7 @@ def log_mse(restored: Tensor, sharp: Tensor, floor: float = 1e-4) -> Tensor:
     return torch.log(mse + floor).mean()
 
 
-def pixel_loss(
-    restored: Tensor, sharp: Tensor, *, pixel: float = 1.0, fft: float, psnr: float
-) -> Tensor:
+def pixel_loss(restored: Tensor, sharp: Tensor, *, pixel: float, fft: float, psnr: float) -> Tensor:
     """Weighted sum of the Charbonnier and the spectral distance and `log_mse`."""
     loss = restored.new_zeros(())
     if pixel:

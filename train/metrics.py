@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import torch
@@ -153,6 +154,12 @@ def evaluate(network: nn.Module, pairs: Iterable[Pair]) -> list[Score]:
     with ThreadPoolExecutor() as pool:
         scores = [pool.submit(score, restore(network, pair.blurred), pair) for pair in pairs]
         return [each.result() for each in scores]
+
+
+def entry(title: str, scores: Sequence[Score]) -> dict[str, Any]:
+    """What a curve keeps of the scores of one set of pictures."""
+    figures = [asdict(score) for score in scores]
+    return {title: figures, f"{title}_gain": round(mean_gain(scores), 4)}
 
 
 def mean_gain(scores: Iterable[Score]) -> float:

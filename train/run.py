@@ -14,7 +14,7 @@ from torch import Tensor
 from train import checkpoint, processes
 from train.adversary import Adversary
 from train.checkpoint import Checkpoint
-from train.config import TrainConfig
+from train.config import HARMLESS, TrainConfig
 from train.data import Samples
 from train.generator import (
     ARCHITECTURES,
@@ -27,9 +27,6 @@ from train.losses import pixel_loss
 from train.optimizer import Optimizer
 from train.precision import mixed
 from train.schedule import Plan
-
-_HARMLESS = {"resume", "out", "device", "threads", "shard_mb", "log_every", "tensorboard"}
-"""Settings that change nothing of what is learnt."""
 
 
 @dataclass(slots=True)
@@ -52,7 +49,7 @@ class Run:
     curve: list[dict[str, Any]] = field(default_factory=list)
     """One entry a validation."""
     changes: list[str] = field(default_factory=list)
-    """Of a run that goes on: the settings that were others before, one line each."""
+    """What was other before, in the run or the weights that this one goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +186,10 @@ def _restore(run: Run, saved: Checkpoint) -> None:
     now = run.config.to_dict() | {"processes": processes.count()}
     if run.config.epochs:
         del now["steps"]  # which follow from them, and are not known yet
-    run.changes = [
+    run.changes += [
         f"{name} is {now[name]}, and was {value}"
         for name, value in saved.train_config.items()
-        if name in now and name not in _HARMLESS and now[name] != value
+        if name in now and name not in HARMLESS and now[name] != value
     ]
 
 
@@ -205,3 +202,5 @@ def _take_weights(run: Run, saved: Checkpoint) -> None:
         raise ValueError(f"the checkpoint holds {theirs}, not {run.config.arch}: {ours}")
     run.network.load_state_dict(saved.generator or saved.ema)
     run.ema.load_state_dict(saved.ema)
+    if coring := saved.generator_config.get("coring"):
+        run.changes.append(f"coring is 0, and was {coring:g}: `python -m train.finish` adds it")

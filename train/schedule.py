@@ -39,7 +39,7 @@ def plan(config: TrainConfig, step: int, progress: float) -> Plan:
     else:
         within = (progress - pixel) / max(config.finetune, 1e-9)
         stage = len(config.crops) - 1
-        rate = config.lr_finetune
+        rate = config.lr_finetune or config.lr
     crop = config.crops[stage]
     left = min(1.0, (1 - within) / config.decay)
     return Plan(

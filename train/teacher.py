@@ -31,12 +31,12 @@ class Teacher:
         """The one that the settings name.
 
         Raises:
-            FileNotFoundError, ValueError: its checkpoint is missing, or is none.
+            FileNotFoundError, ValueError: its checkpoint is missing, is none, or does not fit.
         """
         if config.teacher is None:
             return None
-        network = checkpoint.restore_generator(checkpoint.load(config.teacher))
-        return cls(network.to(device), config.teacher_share, amp=config.amp)
+        network = checkpoint.load_network(config.teacher)[1].to(device)
+        return cls(network, config.teacher_share, amp=config.amp)
 
     @torch.no_grad()
     def targets(self, blurred: Tensor, sharp: Tensor) -> Tensor:

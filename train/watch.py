@@ -38,8 +38,11 @@ _PATIENCE = 100
 class Watch:
     """Collects what is looked at between two lines of the log."""
 
-    def __init__(self, config: TrainConfig, console: Console, *, writing: bool) -> None:
+    def __init__(self, run: Run, console: Console, *, writing: bool) -> None:
         """Raise ValueError if TensorBoard is wanted, `writing`, and not installed."""
+        config = run.config
+        self._before = run.step, run.seconds
+        """Of the last line."""
         self._console = console
         self._seen: dict[str, list[float]] = defaultdict(list)
         self._certainty: deque[float] = deque(maxlen=_PATIENCE)
@@ -68,7 +71,9 @@ class Watch:
         """A line of the log, means since the last one; and the scalars."""
         means = {name: fmean(values) for name, values in self._seen.items()}
         self._seen.clear()
-        steps = run.step / run.seconds
+        step, seconds = self._before
+        self._before = run.step, run.seconds
+        steps = (run.step - step) / max(1e-9, run.seconds - seconds)
         rates = {
             "learning rate": plan.rate,
             "steps/s": steps,

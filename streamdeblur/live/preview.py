@@ -69,7 +69,7 @@ class PreviewSink(ClosedInTheEnd):
             self._show(frame)
 
     def idle(self) -> None:
-        """Keep the window alive while no frame comes: twenty times a second is enough."""
+        """Keep the window alive while no frame comes: to be called some twenty times a second."""
         if self._shown is not None and self._wants > self._pictures_shown:
             self._show(self._shown)
         else:

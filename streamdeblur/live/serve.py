@@ -1,6 +1,6 @@
 """A page that shows sharp frames as they come, to browsers here or elsewhere.
 
-Viewers are coroutines in one thread, which the pipeline lends. `write` leaves a frame and goes
+Viewers are coroutines in one thread (`threads.event_loop`). `write` leaves a frame and goes
 on; whoever is ready for a picture takes the newest, so a slow viewer sees fewer and slows nobody.
 """
 

@@ -61,16 +61,10 @@ def test_not_a_checkpoint(tmp_path, capsys, content):
 
 def test_weights_of_another_network(tmp_path, capsys):
     weights = torch.nn.Conv2d(3, 3, 1).state_dict()
-    values = {
-        "step": 1,
-        "seconds": 1.0,
-        "generator_config": FAST.to_dict(),
-        "train_config": {},
-        "generator": weights,
-        "ema": weights,
-    }
+    shape = FAST.to_dict()
+    other = Checkpoint(step=1, seconds=1.0, generator_config=shape, train_config={}, ema=weights)
     path = tmp_path / "last.pt"
-    torch.save(values, path)
+    checkpoint.save(other, path)
     error = fails(capsys, path, "-o", tmp_path / "model.onnx")
     assert f"the weights in {path} do not fit" in error
 

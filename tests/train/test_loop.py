@@ -168,7 +168,8 @@ def test_a_diverging_run_stops_and_leaves_the_last_good_checkpoint(config, monke
 
 
 def test_a_dead_discriminator_ends_the_run(config):
-    watch = Watch(changed(config, tensorboard=False), quiet(), writing=True)
+    job = run.start(changed(config, tensorboard=False), torch.device("cpu"))
+    watch = Watch(job, quiet(), writing=True)
     certain = {"loss": 1.0, "D_Ra(real, fake)": 0.9999, "D norm": 0.1}
     for _ in range(99):
         watch.see(certain)
@@ -342,6 +343,9 @@ def test_a_foreign_file_is_no_checkpoint(tmp_path):
     torch.save({"weights": 1}, tmp_path / "y.pt")
     with pytest.raises(ValueError, match="not a checkpoint"):
         checkpoint.load(tmp_path / "y.pt")
+    torch.save({"format_version": 99, "news": 1}, tmp_path / "z.pt")
+    with pytest.raises(ValueError, match="written by a newer version"):
+        checkpoint.load(tmp_path / "z.pt")
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ def test_the_papers_recipe_is_the_papers_schedule():
         now = plan(config, epoch, epoch / epochs)
         assert now.rate == pytest.approx(rate)
         assert (now.crop, now.batch, now.adversarial) == (256, 1, True)
+    quicker = parse_config(["--recipe", "paper", "--pairs", "GOPRO", "--lr", "1e-3"])
+    assert plan(quicker, 0, 0.0).rate == pytest.approx(1e-3)
     assert (config.arch, config.dropout, config.optimizer) == ("paper", 0.5, "adam")
     assert (config.beta1, config.beta2) == (0.5, 0.999)
     assert (config.adversarial, config.perceptual) == (1.0, 100.0)

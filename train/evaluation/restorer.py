@@ -80,11 +80,7 @@ def _open_checkpoint(path: Path, device: Device) -> Restorer:
     if device == "cuda" and not cuda:
         raise ValueError("--device cuda: this torch sees no CUDA device")
     place = "cuda" if cuda and device != "cpu" else "cpu"
-    saved = checkpoint.load(path)
-    try:
-        network = checkpoint.restore_generator(saved).to(place)
-    except (RuntimeError, TypeError, KeyError) as error:  # torch's words on weights and shapes
-        raise ValueError(f"the weights in {path} do not fit its network: {error}") from error
+    network = checkpoint.load_network(path)[1].to(place)
     return Restorer(
         name=path.name,
         runs_on=f"torch {torch.__version__}, {place}, fp32",
