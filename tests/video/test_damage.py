@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from streamdeblur.cli import main
 from streamdeblur.correction import planes
+from streamdeblur.errors import VideoError
 from streamdeblur.sources import FileSource
 from streamdeblur.video.damage import SliceChecksums
 from streamdeblur.video.fitting import scaled
@@ -279,6 +280,20 @@ def test_a_bare_stream_without_times_gets_some(tmp_path: Path, run: Run) -> None
     steps = np.diff([float(time) for time in times(tmp_path / "out.mp4")])
     assert len(steps) == 11
     assert (steps > 0).all()
+
+
+def test_a_bare_stream_without_times_is_cut_by_its_rate(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.h264", pts=range(12))
+    with FileSource(path) as source:
+        whole = [frame.image for frame in source]
+    with FileSource(path, start=Fraction("0.12"), duration=Fraction("0.2")) as source:
+        frames = list(source)
+        assert [frame.pts * source.info.time_base * 25 for frame in frames] == [0, 1, 2, 3, 4]
+        assert source.damage.mended_times == 5
+    for frame, image in zip(frames, whole[3:8], strict=True):
+        assert np.array_equal(frame.image, image)
+    with pytest.raises(VideoError, match="has no picture at 2 s: choose an earlier start"):
+        FileSource(path, start=Fraction(2))
 
 
 @pytest.mark.parametrize(("flags", "frames"), [([], 50), (["--duration", "1.6"], 40)])
