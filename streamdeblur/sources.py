@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -136,7 +137,7 @@ class FileSource(ClosedInTheEnd):
             gpu=gpu,
         )
         self.path = self._file.path
-        self.is_pipe = self._file.is_pipe
+        self.is_pipe = self.may_hang = self._file.is_pipe
         """Whether it can be read but once."""
         self.decoder = self._file.name
         """What decodes."""
@@ -242,8 +243,9 @@ class FileSource(ClosedInTheEnd):
     def close(self) -> None:
         """Let go of the file; the iteration ends. Harmless when repeated."""
         self._first = None
-        self._pictures.close()
-        self._file.close()
+        with suppress(ValueError):  # a thread is reading it, left behind in a pipe that is silent
+            self._pictures.close()
+            self._file.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
