@@ -120,6 +120,8 @@ class FrameSource(Protocol):
     info: VideoInfo
     live: bool
     """True if frames come at their own pace and old ones lose their worth."""
+    may_hang: bool
+    """True if it waits for a camera, a network or another program, which may never answer."""
 
     def __iter__(self) -> Iterator[Frame]: ...
 

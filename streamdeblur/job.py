@@ -72,7 +72,7 @@ def deblur_file(
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
     sharpener: Network = skipping or network
-    was_interlaced = source.frames_deinterlaced > 0
+    was_interlaced = source.deinterlaces
     notices = (*source.notices, *_notices(source, options), *sink.notices)
     if account:
         account.seconds_a_tick = float(source.info.time_base)
@@ -170,7 +170,7 @@ _PIPED = {"matroska", "mpegts", "nut", "rawvideo", "yuv4mpegpipe"}
 
 def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
     """What is done to the input's own nature."""
-    if source.frames_deinterlaced:
+    if source.deinterlaces:
         return [
             "the video is interlaced: its frames become progressive, at the same times;"
             " --deinterlace off leaves them as they are"

@@ -106,7 +106,7 @@ def run(
                 yield frame
 
     first = Handover[Frame](depth, dropped if source.live else None)
-    read = Ahead(counted(), first, PATIENCE if source.live else None)
+    read = Ahead(counted(), first, PATIENCE if source.may_hang else None)
     # What the network's stage waits for its input counts against it, and is taken off again.
     deblurring = _timed(deblurrer.stream(_timed(read, busy, "deblur", -1)), busy, "deblur")
     if helpers > 1 and isinstance(sink, PreparingSink):

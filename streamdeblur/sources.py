@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 from av.container import InputContainer
 from av.packet import Packet
 
@@ -135,7 +137,7 @@ class FileSource(ClosedInTheEnd):
             gpu=gpu,
         )
         self.path = self._file.path
-        self.is_pipe = self._file.is_pipe
+        self.is_pipe = self.may_hang = self._file.is_pipe
         """Whether it can be read but once."""
         self.decoder = self._file.name
         """What decodes."""
@@ -158,23 +160,29 @@ class FileSource(ClosedInTheEnd):
             """Seconds by which timestamps are set back; whole ticks of the picture's clock."""
             self._fields = Deinterlacer(deinterlace)
             self._pictures = self._fields.progressive(self._file.pictures())
-            self._first = next(self._pictures, None)
-            if self._first is None:
+            first = next(self._pictures, None)
+            if first is None:
                 raise VideoError(self._file.nothing_read())
-            if self.begin is None and (ticks := ticks_of(self._first) or 0) < 0:
+            if self.begin is None and (ticks := ticks_of(first) or 0) < 0:
                 self._shift, self.shift = ticks, ticks * time_base
-            if self._first.format.name.startswith("xyz"):
+            if first.format.name.startswith("xyz"):
                 raise VideoError(f"{path} has the XYZ colours of cinemas: convert it to RGB first")
             self.info = video_info(
                 self._file.container,
                 self._file.stream,
-                self._first,
+                first,
                 start,
                 duration,
                 chroma_location=self._file.chroma_location,
             )
-            if self._fields.deinterlaced:
+            if self.deinterlaces:
                 self.info = replace(self.info, field_order=PROGRESSIVE)
+            self._clock = FileClock(
+                self.info, self.damage, self.jumps, first=self._shift, end=self.end
+            )
+            self._first = self._framed(first)
+            if self._first is None:
+                raise VideoError(self._file.nothing_read())
         except BaseException:
             self._file.close()
             raise
@@ -188,6 +196,11 @@ class FileSource(ClosedInTheEnd):
     def decode_errors(self) -> int:
         """How much was lost or spoilt, so far."""
         return self.damage.total
+
+    @property
+    def deinterlaces(self) -> bool:
+        """Whether the last frame that was read, and what follows, is made progressive."""
+        return self._fields.is_at_work
 
     @property
     def frames_deinterlaced(self) -> int:
@@ -230,27 +243,31 @@ class FileSource(ClosedInTheEnd):
     def close(self) -> None:
         """Let go of the file; the iteration ends. Harmless when repeated."""
         self._first = None
-        self._pictures.close()
-        self._file.close()
+        with suppress(ValueError):  # a thread is reading it, left behind in a pipe that is silent
+            self._pictures.close()
+            self._file.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames. A file is read once: a second iteration continues the first."""
         if not self._keeps_others:
             self._file.drop_others()
-        clock = FileClock(self.info, self.damage, self.jumps)
-        info = self.info
-        while self._first is not None:
-            picture, self._first = self._first, None
-            pts = clock.tick(picture) - self._shift
-            if (picture.width, picture.height) != (info.width, info.height):
-                self.damage.resized += 1
+        size = self.info.width, self.info.height
+        while (frame := self._first or self._framed(next(self._pictures, None))) is not None:
+            self._first = None
+            self.damage.resized += (frame.picture.width, frame.picture.height) != size
             if self._skipped:
                 self._skipped -= 1
             else:
                 self.frames_read += 1
-                yield Frame(picture, None, pts)
-            self._first = next(self._pictures, None)
+                yield frame
+        self._pictures.close()
 
     def skip(self, frames: int) -> None:
         """Leave out the next frames. They are decoded, so that all that follow are the same."""
         self._skipped = frames
+
+    def _framed(self, picture: av.VideoFrame | None) -> Frame | None:
+        """A picture with its time; None if the part that is read has ended before it."""
+        if picture is None or (pts := self._clock.tick(picture)) is None:
+            return None
+        return Frame(picture, None, pts - self._shift)

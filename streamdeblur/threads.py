@@ -20,7 +20,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 PATIENCE = 1.0
-"""Seconds that a live source is given to end: it may hang in a driver, and is left behind then."""
+"""Seconds that a source which may hang is given to end; it is left behind then."""
 _NAME = "streamdeblur"
 _TICK = 0.05  # seconds after which one who waits for an item looks at something else
 
@@ -197,7 +197,7 @@ class Ahead(Generic[T]):
     """Iterates over `items` in a thread, which hands them over.
 
     Closing ends the thread and closes `items`. Given `patience`, a thread that does not end within
-    so many seconds, because it hangs in a driver or on the network, is left behind.
+    so many seconds, because it hangs in a driver, a pipe or on the network, is left behind.
     """
 
     def __init__(

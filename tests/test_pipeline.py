@@ -38,7 +38,7 @@ class Clip:
     def __init__(
         self, count: int, *, live: bool = False, seconds: float = 0, broken_at: int = -1
     ) -> None:
-        self.live = live
+        self.live = self.may_hang = live
         self.closed = False
         self._count, self._seconds, self._broken_at = count, seconds, broken_at
 

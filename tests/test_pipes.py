@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from streamdeblur.cli import main
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
 from tests.conftest import ClipMaker
+from tests.patience import eventually
 from tests.tiny_onnx import identity, invert
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +137,41 @@ def test_a_named_pipe_is_read_once(make_clip: ClipMaker, model: str, tmp_path: P
         assert main([str(pipe), "-o", str(output), "-m", model]) == 0
     assert times(output.read_bytes(), tmp_path) == UNEVEN
     assert sound(output) == sound(clip)
+
+
+@pytest.fixture
+def _heeded_ctrl_c() -> Iterator[None]:
+    """What runs in the background, and what that starts, begins with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeded_ctrl_c")
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_pipe_that_falls_silent_is_left_when_told_to(
+    number: int, code: int, make_clip: ClipMaker, model: str, tmp_path: Path
+) -> None:
+    content = make_clip("in.mkv", pts=range(30), codec="ffv1").read_bytes()
+    command = [sys.executable, "-m", "streamdeblur", "-", "-o", str(tmp_path / "out.mkv")]
+    with subprocess.Popen(
+        [*command, "-m", model], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(content[: len(content) // 2])
+        process.stdin.flush()
+        eventually((tmp_path / "out.part.mkv").exists)
+        time.sleep(0.3)  # until it waits for more
+        process.send_signal(number)
+        try:
+            assert process.wait(timeout=20) == code
+        finally:
+            process.kill()
+        said = process.stderr.read().decode().splitlines()
+    assert said[1:] == ["streamdeblur: stopped by Ctrl-C; nothing was written"] * (code == 130)
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(

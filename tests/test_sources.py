@@ -84,9 +84,11 @@ def test_tags_that_only_the_container_has_are_seen(make_clip: ClipMaker) -> None
     )  # fmt: skip
     with FileSource(path) as source:
         first = source.info
-        source._first.color_primaries = source._first.color_trc = 2  # type: ignore[union-attr]
+        assert source._first is not None
+        picture = source._first.picture
+        picture.color_primaries = picture.color_trc = 2
         info = headers.video_info(
-            source.container, source._file.stream, source._first, None, None, chroma_location=None
+            source.container, source._file.stream, picture, None, None, chroma_location=None
         )
     assert (first.color_primaries, first.color_trc) == (9, 16)
     assert (info.color_primaries, info.color_trc) == (9, 16)
@@ -127,10 +129,25 @@ def test_duration_alone_keeps_the_clock(make_clip: ClipMaker) -> None:
     assert [f.pts for f in read(FileSource(path, duration=Fraction("0.2")))] == VFR[:5]
 
 
+def test_a_part_may_begin_where_the_clock_shows_zero(make_clip: ClipMaker) -> None:
+    # That of a transport stream comes round every 26 hours: here, with the fourth frame.
+    base, first = Fraction(1, 90_000), 2**33 - 3 * 3600
+    path = make_clip("in.ts", pts=range(first, first + 12 * 3600, 3600), time_base=base)
+    with FileSource(path, start=Fraction("0.12"), duration=Fraction("0.2")) as source:
+        assert [frame.pts for frame in source] == [0, 3600, 7200, 10_800, 14_400]
+
+
 def test_a_start_beyond_the_end_is_refused(make_clip: ClipMaker) -> None:
     path = make_clip()
     with pytest.raises(VideoError, match=r"clip\.mp4 has no picture at 99 s: choose an earlier"):
         FileSource(path, start=Fraction(99))
+
+
+def test_a_second_iteration_continues_the_first(make_clip: ClipMaker) -> None:
+    with FileSource(make_clip("vfr.mkv", pts=VFR, time_base=MS)) as source:
+        assert [next(iter(source)).pts for _ in range(3)] == VFR[:3]
+        assert [frame.pts for frame in source] == VFR[3:]
+        assert list(source) == []
 
 
 def test_the_output_of_a_closed_source_ends(make_clip: ClipMaker) -> None:

@@ -45,7 +45,7 @@ class LiveSource(ClosedInTheEnd):
         VideoError: it cannot be opened; while iterating, it did not come back in time.
     """
 
-    live = True
+    live = may_hang = True
 
     def __init__(self, address: Address, *, retry: float = DEFAULT_RETRY) -> None:
         self._address, self._retry = address, retry
@@ -153,7 +153,7 @@ class RealtimeSource(ClosedInTheEnd):
         messages: what they should know of it, one line each.
     """
 
-    live = True
+    live = may_hang = True
 
     def __init__(self, source: FrameSource, name: str, *messages: str) -> None:
         self._source = source
@@ -173,8 +173,7 @@ class RealtimeSource(ClosedInTheEnd):
 
     def close(self) -> None:
         """Let go of the file."""
-        with suppress(ValueError):  # another thread is reading, and closes when it is done
-            self._source.close()
+        self._source.close()
 
 
 class _Connection:

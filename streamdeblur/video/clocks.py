@@ -23,29 +23,42 @@ class FileClock:
         info: of the video.
         damage: where what was put right is counted.
         jumps: where it is noted by how many seconds the clock is set on after each leap back.
+        first: the timestamp of a first picture that has none.
+        end: where the part that is read ends, in seconds; None for the whole.
     """
 
-    def __init__(self, info: VideoInfo, damage: Damage, jumps: list[Fraction]) -> None:
+    def __init__(
+        self,
+        info: VideoInfo,
+        damage: Damage,
+        jumps: list[Fraction],
+        *,
+        first: int,
+        end: Fraction | None,
+    ) -> None:
         self._time_base, self._damage, self._jumps = info.time_base, damage, jumps
+        self._next, self._end = first, end
         self._step = max(1, round(1 / (info.rate * info.time_base)))
         self._last: int | None = None
         self._offset = 0
 
-    def tick(self, picture: av.VideoFrame) -> int:
-        """The timestamp of the next picture, in its time base."""
-        last, ticks = self._last, ticks_of(picture)
-        if last is None:
-            self._damage.mended_times += ticks is None
-            self._last = ticks or 0
-            return self._last
-        if ticks is not None and (last - ticks - self._offset) * self._time_base > LEAP_BACK:
-            self._offset = last + self._step - ticks
-            self._jumps.append(self._offset * self._time_base)
-            self._damage.jumps += 1
-        pts = last + self._step if ticks is None else ticks + self._offset
-        self._damage.mended_times += ticks is None or pts <= last
-        self._last = max(pts, last + 1)
-        return self._last
+    def tick(self, picture: av.VideoFrame) -> int | None:
+        """The timestamp of the next picture, in its time base; None if it is not before the end."""
+        ticks = ticks_of(picture)
+        pts = self._next if ticks is None else ticks + self._offset
+        back = -1 if self._last is None else self._last - pts
+        if leaps := back * self._time_base > LEAP_BACK:
+            self._offset += self._next - pts
+            self._jumps.append(self._offset * self._time_base)  # which holds for sound in any case
+            pts = self._next
+        elif back >= 0:
+            pts += back + 1
+        if self._end is not None and pts * self._time_base >= self._end:
+            return None
+        self._damage.jumps += leaps
+        self._damage.mended_times += ticks is None or (back >= 0 and not leaps)
+        self._last, self._next = pts, pts + self._step
+        return pts
 
 
 class FrameCounter:

@@ -23,7 +23,6 @@ from streamdeblur.video.damage import Damage, SliceChecksums
 from streamdeblur.video.ffmpeg import close_reader
 from streamdeblur.video.hardware import accelerator, choose_decoder
 from streamdeblur.video.headers import (
-    LEAP_BACK,
     STANDARD_INPUT,
     chroma_location,
     decoder_of,
@@ -78,10 +77,10 @@ class FileDecoder:
         self._checksums = SliceChecksums()
         self._open()
         self._start = start
-        origin = Fraction(self.container.start_time or 0, av.time_base)
-        self.begin = None if start is None else origin + start
+        self._origin = Fraction(self.container.start_time or 0, av.time_base)
+        self.begin = None if start is None else self._origin + start
         """Where reading begins, in seconds of the file's clock; None at its first frame."""
-        self.end = None if duration is None else (self.begin or origin) + duration
+        self.end = None if duration is None else self._origin + (start or 0) + duration
         """Where reading ends, in seconds of the file's clock; None at its last frame."""
 
     def container_for(self, accelerator: HWAccel | None) -> InputContainer:
@@ -101,31 +100,29 @@ class FileDecoder:
         close_reader(self.container, self.stream)
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
-        """Decode the pictures from `begin` to `end`; errors are counted and stepped over."""
-        time_base = tick_length(self.stream)
-        reached = Fraction(0)
-        latest: Fraction | None = None
-        set_on = Fraction(0)  # in joined recordings the clock goes back, and the part goes on
+        """Decode the pictures from `begin` on; errors are counted and stepped over.
+
+        Who takes them closes this behind `end`, which only a clock without leaps can tell.
+        """
+        time_base, step = tick_length(self.stream), 1 / frame_rate(self.stream)
+        reached, following = Fraction(0), self._origin
         is_inside = self.begin is None
         pictures = self._from_begin(self.begin) if self.begin else self._all_decoded()
-        for picture in pictures:
-            if (ticks := ticks_of(picture)) is not None:
-                moment = ticks * time_base
+        try:
+            for picture in pictures:
+                ticks = ticks_of(picture)
+                moment = following if ticks is None else ticks * time_base
+                following = moment + step
                 if not is_inside and self.begin is not None and moment < self.begin:
                     continue
                 if not is_inside:
                     is_inside, self.damage = True, Damage()  # what came before is not wanted
-                if latest is not None and latest - moment - set_on > LEAP_BACK:
-                    set_on = latest + 1 / frame_rate(self.stream) - moment
-                latest = moment + set_on
-                if self.end is not None and latest >= self.end:
-                    break
                 reached = max(reached, moment + picture.duration * time_base)
-            self.damage.frames += picture.is_corrupt
-            yield picture
-        else:
+                yield picture
+                self.damage.frames += picture.is_corrupt  # not that of one behind `end`
             self._miss(reached)
-        self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+        finally:
+            self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""

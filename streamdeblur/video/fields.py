@@ -28,7 +28,12 @@ class Deinterlacer:
         self._form: tuple[int, int, str] | None = None
         self._waiting: deque[av.VideoFrame] = deque()
         self.deinterlaced = 0
-        """Frames that were made progressive, so far."""
+        """Frames that were made progressive, so far; each counts when the next is asked for."""
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether pictures go through the filter, as all do from the first that is meant."""
+        return self._graph is not None
 
     def progressive(
         self, pictures: Generator[av.VideoFrame, None, None]
@@ -36,13 +41,9 @@ class Deinterlacer:
         """The pictures, untouched up to the first that is to be made progressive."""
         try:
             for picture in pictures:
-                is_meant = self._which == "on" or (
-                    self._which == "auto" and picture.interlaced_frame
-                )
-                if not is_meant and self._graph is None:
+                if self._graph is None and not self._is_meant(picture):
                     yield picture
                     continue
-                self.deinterlaced += is_meant
                 form = (picture.width, picture.height, picture.format.name)
                 if form != self._form:
                     yield from self._rest()
@@ -54,6 +55,9 @@ class Deinterlacer:
             yield from self._rest()
         finally:
             pictures.close()
+
+    def _is_meant(self, picture: av.VideoFrame) -> bool:
+        return self._which == "on" or (self._which == "auto" and picture.interlaced_frame)
 
     def _opened(self, picture: av.VideoFrame) -> Graph:
         which = "all" if self._which == "on" else "interlaced"
@@ -74,6 +78,7 @@ class Deinterlacer:
             if original.time_base:
                 picture.time_base = original.time_base
             yield picture
+            self.deinterlaced += self._is_meant(original)
 
     def _rest(self) -> Iterator[av.VideoFrame]:
         if self._graph is not None:

@@ -103,17 +103,18 @@ class TrackCopier:
 
     def advance(self, until: Fraction | None = None) -> None:
         """Write the packets up to `until`, in seconds of the output's clock; all if None."""
+        until = None if until is None else until + self._part.shift  # now of the file's clock
         while (packet := self._next or self._following()) is not None:
             self._next = packet
             self._is_placed = self._is_placed or self._order.place(packet, until)
             if not self._is_placed:
                 return
-            moment = packet_time(packet)
-            if until is not None and moment is not None and moment > until:
+            moment, is_past = packet_time(packet), self._is_past(packet)
+            if not is_past and until is not None and moment is not None and moment > until:
                 return
             self._next, self._is_placed = None, False
-            if not self._is_past(packet):
-                self._output.mux(packet)
+            if not is_past:
+                self._write(packet)
 
     def start(self) -> None:
         """Begin to read. To be called when the output's streams are complete."""
@@ -193,41 +194,45 @@ class TrackCopier:
             self._pipe.drop_others()  # they would pile up
         while self._running:
             packet = next(self._packets, None) if self._pipe is None else self._pipe.other_packet()
-            if packet is None or self._readdressed(packet):
+            if packet is None or self._is_begun(packet):
                 return packet
         return None
 
-    def _readdressed(self, packet: Packet[Any]) -> bool:
-        """Make a packet what the output wants; False if it wants none of it."""
-        part, index, moment = self._part, packet.stream_index, packet_time(packet)
-        if moment is not None and part.end is not None and moment > part.end + DISORDER:
-            self._running.clear()  # rather than wait for subtitles that may be hours away
-        if not packet.size or index not in self._running:
+    def _is_begun(self, packet: Packet[Any]) -> bool:
+        """Whether a packet is of a track that is copied, and not before the part."""
+        index, moment, begin = packet.stream_index, packet_time(packet), self._part.begin
+        if not packet.size or index not in self._copies:
             return False
-        is_early = moment is not None and part.begin is not None and moment < part.begin
-        if packet.stream.disposition & Disposition.attached_pic:
+        if _is_attached(packet):
+            is_first = index in self._running
             self._running.discard(index)  # given once more after a seek
-        elif moment is not None and part.end is not None and moment >= part.end:
-            self._running.discard(index)
+            return is_first
+        is_early = moment is not None and begin is not None and moment < begin
+        if is_early and index not in self._begun:  # else the clock went back: it goes on
             return False
-        elif is_early and index not in self._begun:  # else the clock went back: it goes on
-            return False
-        else:
-            self._begun.add(index)
-            _shift(packet, part.shift)
-        # A track that was in Matroska says by itself how far it is to be moved.
-        no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
-        if no_past and _ends_before_zero(packet):
-            return False
-        packet.stream = self._copies[index]
+        self._begun.add(index)
         return True
 
     def _is_past(self, packet: Packet[Any]) -> bool:
-        """Whether a packet comes after the part on the output's clock, which has no leaps."""
+        """Whether a packet, set in order, comes after the part; its track has ended then."""
         moment, end = packet_time(packet), self._part.end
-        if moment is None or end is None:
+        if moment is None or end is None or moment < end or _is_attached(packet):
             return False
-        return moment - packet.time_base >= end - self._part.shift  # all times are rounded
+        self._running.discard(packet.stream_index)
+        if moment > end + DISORDER:
+            self._running.clear()  # rather than wait for subtitles that may be hours away
+        return True
+
+    def _write(self, packet: Packet[Any]) -> None:
+        """Write a packet on the output's clock."""
+        if not _is_attached(packet):
+            _shift(packet, self._part.shift)
+        # A track that was in Matroska says by itself how far it is to be moved.
+        no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
+        if no_past and _ends_before_zero(packet):
+            return
+        packet.stream = self._copies[packet.stream_index]
+        self._output.mux(packet)
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
@@ -240,6 +245,11 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
     """When a packet is due at the decoder, in seconds; None if it does not say."""
     ticks = packet.dts if packet.dts is not None else packet.pts
     return None if ticks is None or not packet.time_base else ticks * packet.time_base
+
+
+def _is_attached(packet: Packet[Any]) -> bool:
+    """Whether it is a still picture, such as a cover, which belongs to all of the video."""
+    return bool(packet.stream.disposition & Disposition.attached_pic)
 
 
 def _fits(stream: Stream, container: str) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 
 from streamdeblur.cli import main
 from streamdeblur.correction import planes
+from streamdeblur.errors import VideoError
 from streamdeblur.sources import FileSource
 from streamdeblur.video.damage import SliceChecksums
 from streamdeblur.video.fitting import scaled
@@ -108,10 +112,11 @@ def joined(tmp_path: Path) -> Path:
 
 
 def assert_in_step(part: Path, picture: list[Fraction], sound: list[Fraction]) -> None:
-    """The sound of the second half is where it was in `part`, seen from the picture."""
-    apart = times(part, "audio")[0] - times(part)[0]
-    middle = next(after for before, after in pairwise(sound) if after - before > Fraction(1, 10))
-    assert abs((middle - picture[30]) - apart) < Fraction(1, 20)
+    """The sound of the second half is all there and as it was in `part`, seen from the picture."""
+    alone = times(part, "audio")
+    before, middle = next(pair for pair in pairwise(sound) if pair[1] - pair[0] > Fraction(1, 10))
+    assert abs((middle - picture[-30]) - (alone[0] - times(part)[0])) < Fraction(1, 20)
+    assert len([time for time in sound if time > before]) == len(alone)
 
 
 def test_joined_recordings_go_on_in_step_with_their_sound(joined: Path, run: Run) -> None:
@@ -124,6 +129,29 @@ def test_joined_recordings_go_on_in_step_with_their_sound(joined: Path, run: Run
     steps = np.diff([float(time) for time in picture])
     assert np.allclose(steps, 0.04, atol=0.002)
     assert_in_step(joined.with_name("0.ts"), picture, times(output, "audio"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_a_part_of_joined_recordings_keeps_their_sound(joined: Path, run: Run) -> None:
+    """By its own clock, the second one's comes long before the part, and Matroska knows no past."""
+    pipe, output = joined.with_name("pipe"), joined.with_name("out.mkv")
+    os.mkfifo(pipe)  # in which nobody can seek
+    writer = threading.Thread(target=pipe.write_bytes, args=[joined.read_bytes()])
+    writer.start()
+    code, said = run(pipe, output, "--start", "0.2")
+    writer.join()
+    assert code == 0, said
+    assert len(times(output)) == 55
+    assert_in_step(joined.with_name("0.ts"), times(output), times(output, "audio"))
+
+
+def test_a_leap_at_the_end_of_a_part_is_not_told(joined: Path) -> None:
+    with FileSource(joined, duration=Fraction("1.21")) as source:
+        assert len(list(source)) == 30
+        assert source.damage.oddities == ["1 packet marked as damaged in transport"]
+    with FileSource(joined, duration=Fraction("1.25")) as source:
+        assert len(list(source)) == 31
+        assert source.damage.jumps == 1
 
 
 @contextmanager
@@ -252,6 +280,20 @@ def test_a_bare_stream_without_times_gets_some(tmp_path: Path, run: Run) -> None
     steps = np.diff([float(time) for time in times(tmp_path / "out.mp4")])
     assert len(steps) == 11
     assert (steps > 0).all()
+
+
+def test_a_bare_stream_without_times_is_cut_by_its_rate(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "in.h264", pts=range(12))
+    with FileSource(path) as source:
+        whole = [frame.image for frame in source]
+    with FileSource(path, start=Fraction("0.12"), duration=Fraction("0.2")) as source:
+        frames = list(source)
+        assert [frame.pts * source.info.time_base * 25 for frame in frames] == [0, 1, 2, 3, 4]
+        assert source.damage.mended_times == 5
+    for frame, image in zip(frames, whole[3:8], strict=True):
+        assert np.array_equal(frame.image, image)
+    with pytest.raises(VideoError, match="has no picture at 2 s: choose an earlier start"):
+        FileSource(path, start=Fraction(2))
 
 
 @pytest.mark.parametrize(("flags", "frames"), [([], 50), (["--duration", "1.6"], 40)])

@@ -160,6 +160,17 @@ def test_interlaced_frames_become_progressive_at_the_same_times(tmp_path: Path, 
     assert {picture.format.name for picture in after} == {"yuv422p10le"}
 
 
+def test_a_part_of_interlaced_video_ends_as_it_would_in_the_whole(tmp_path: Path) -> None:
+    """The filter looks at the frame after, which is not counted."""
+    path = interlaced(tmp_path / "in.mp4")
+    with FileSource(path) as source:
+        whole = [frame.image for frame in source]
+    with FileSource(path, duration=Fraction(6, 25)) as source:
+        part = [frame.image for frame in source]
+        assert source.frames_deinterlaced == len(part) == 3
+    assert np.array_equal(part[-1], whole[2])
+
+
 def test_deinterlacing_removes_the_comb(tmp_path: Path) -> None:
     """A bar that moves by eight pixels between fields; progressive frames have no such teeth."""
     path = tmp_path / "bar.mkv"
