@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.errors import StreamDeblurError
 from streamdeblur.images import (
     ImageOutput,
     StillImage,
@@ -27,7 +27,6 @@ from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
 """What can keep one file from being done, and says nothing of the others."""
-_FOR_VIDEOS = ("start", "duration", "codec", "crf", "preset", "encoder_option", "format")
 
 Sharp = tuple[StillImage, ImageOutput, Any]
 
@@ -45,11 +44,6 @@ def deblur_image(
     Raises:
         StreamDeblurError: it could not be done.
     """
-    for name in _FOR_VIDEOS:
-        if getattr(options, name) not in (None, []):  # 0 is a value too
-            raise VideoError(f"{task.path} is an image: leave out --{name.replace('_', '-')}")
-    if options.skip_sharp:
-        raise VideoError(f"{task.path} is an image: leave out --skip-sharp")
     if options.resume and not options.overwrite and task.output.exists():
         say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
         return
