@@ -138,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         help="write a page that shows what was changed, kept and lost in files")  # fmt: skip
     add("--recursive", action="store_true", help="look for files in subfolders too")
     add("--resume", action="store_true",
-        help="keep what is done when interrupted, and go on there the next time; of several "
-        "files, skip those that are done")  # fmt: skip
+        help="keep what is done when interrupted, and go on there the next time; skip files that "
+        "are done, of the same input and settings")  # fmt: skip
     question: dict[str, Any] = {"action": "store_const", "dest": "question"}
     add("--version", **question, const="version", help="show the program's version and exit")
 

@@ -176,11 +176,11 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
-    from streamdeblur.job import deblur_file
+    from streamdeblur.job import deblur_single_file
 
     output = _output(source.path, options)
     with _reported(options) as report:
-        deblur_file(
+        deblur_single_file(
             source,
             output,
             options,

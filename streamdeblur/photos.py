@@ -21,6 +21,7 @@ from streamdeblur.images import (
     read_image,
 )
 from streamdeblur.inputs import Task
+from streamdeblur.ledger import once
 from streamdeblur.pipeline import Progress
 from streamdeblur.report import Report
 from streamdeblur.threads import prefetch
@@ -39,18 +40,19 @@ def deblur_image(
     say: Callable[[str], None],
     report: Report | None = None,
 ) -> None:
-    """Deblur one image file; arguments as for `deblur_images`.
+    """Deblur the only image file there is, with --resume not again; all as for `deblur_images`.
 
     Raises:
         StreamDeblurError: it could not be done.
     """
-    if options.resume and not options.overwrite and task.output.exists():
-        say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
-        return
-    for _, problem in deblur_images([task], options, load=load, say=say, report=report):
-        if problem is not None:
-            raise problem
-        say(f"{task.output}: done")
+
+    def work(load: Callable[[], Deblurrer]) -> None:
+        for _, problem in deblur_images([task], options, load=load, say=say, report=report):
+            if problem is not None:
+                raise problem
+            say(f"{task.output}: done")
+
+    once(task.path, task.output, options, load=load, say=say, work=work)
 
 
 def deblur_images(

@@ -305,8 +305,6 @@ def test_the_command_deblurs_an_image(
 
     assert main([str(path), "-m", model]) == 1
     assert "exists; pass --overwrite" in capfd.readouterr().err
-    assert main([str(path), "-m", model, "--resume"]) == 0
-    assert "nothing to do" in capfd.readouterr().err
     half = ["--strength", "0.5", "--compare", "-o", str(tmp_path / "both.png")]
     assert main([str(path), "-m", model, *half]) == 0
     both = by_ffmpeg(tmp_path / "both.png", "rgb48le")
@@ -315,6 +313,19 @@ def test_the_command_deblurs_an_image(
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "both.png", "invert.onnx", "photo.deblurred.png", "photo.png",
     ]  # fmt: skip
+
+
+def test_resume_takes_an_image_of_the_same_settings_alone_for_done(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(noise(3), ".png"))
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    capfd.readouterr()
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    assert "nothing to do" in capfd.readouterr().err
+    assert main([str(path), "-m", model, "--resume", "--strength", "0.5"]) == 1
+    assert "is not known to be of this input with these settings" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
