@@ -49,6 +49,8 @@ _SAVERS: dict[str, Callable[[StillImage], dict[str, Any]]] = {
 }
 _ALIASES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _GRAY, _RGB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16")
+# That go without saying: of sRGB, BT.709 and others with its curve, and unnamed (ITU-T H.273).
+_PRIMARIES, _TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601-7, as JPEG's (JFIF 1.02)
 
 
@@ -129,6 +131,13 @@ def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
     pages = decoded.get_n_pages()
     if pages > 1:
         raise VideoError(f"{path} has {pages} pages or frames, of which only one would be kept")
+    primaries, transfer = metadata.named_colours(data)
+    is_usual = primaries in _PRIMARIES and transfer in _TRANSFERS
+    if not is_usual and not decoded.get_typeof("icc-profile-data"):
+        raise VideoError(
+            f"{path} has wide or HDR colours (CICP {primaries}, {transfer}) without an ICC"
+            " profile, which would not be kept: convert it to sRGB"
+        )
     if decoded.format not in ("uchar", "ushort") or decoded.interpretation not in (*_GRAY, *_RGB):
         what = f"{decoded.interpretation} samples of type {decoded.format}"
         raise VideoError(f"{path} has {what}: only gray and RGB of 8 or 16 bits can be deblurred")
