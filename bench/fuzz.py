@@ -49,6 +49,7 @@ from bench.corpus import make_clips
 from bench.mutations import Clip, mutated
 from streamdeblur.cli import main as command
 from streamdeblur.inputs import is_image_file
+from streamdeblur.ledger import NAME
 from streamdeblur.resume import work_folder
 from tests.tiny_onnx import invert
 
@@ -221,7 +222,7 @@ class Fuzzer:
             return "something on stdout"
         if hashlib.sha256(source.read_bytes()).digest() != hashlib.sha256(data).digest():
             return "the input was changed"
-        there = {path.name for path in folder.iterdir()} - {"stdout", "stderr", source.name}
+        there = {path.name for path in folder.iterdir()} - {"stdout", "stderr", NAME, source.name}
         kept = (
             {work_folder(output).name}
             if ended.code and "frames are kept in" in errors[0]

@@ -105,13 +105,13 @@ class Trial:
             audio=kind != "webm",
             size=(160, 96),
         )
-        self.names = {path.name for path in self.folder.iterdir()}
         began = time.perf_counter()
         subprocess.run(self.command(), check=True, cwd=ROOT)
         self.seconds = time.perf_counter() - began
         self.wanted = frame_hashes(self.output)
         assert len(self.wanted) >= frames
         self.output.unlink()
+        self.names = {path.name for path in self.folder.iterdir()}
 
     def command(self, doom: int | None = None) -> list[str]:
         """What is run; with `doom`, so that it ends at that call."""

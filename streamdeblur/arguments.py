@@ -9,6 +9,12 @@ from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Literal
 
+from streamdeblur.errors import VideoError
+
+Kind = Literal["image", "file", "files", "played", "camera", "screen", "stream", "pipe", "filter"]
+"""What is deblurred: a picture, a video, several of either, a file as if it were live, or a kind of
+what is live."""
+
 _EXAMPLES = """\
 examples:
   streamdeblur holiday.mp4             writes holiday.deblurred.mp4 beside it
@@ -50,6 +56,44 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if options.serve and options.compare and not (options.output or options.preview):
         parser.error("the page has a divider between before and after: leave out --compare")
     return options
+
+
+_FILES: set[Kind] = {"file", "files"}
+_LIVE: set[Kind] = {"played", "camera", "screen", "stream", "pipe", "filter"}
+_SCREENS: set[Kind] = {"camera", "screen"}
+# Options that do nothing for some kinds: those for which they do, and how a person calls them.
+_FITTING: tuple[tuple[str, set[Kind], str], ...] = (
+    ("start duration deinterlace decoder", _FILES | {"played"}, "files"),
+    ("input_format input_option", _FILES | {"played", "pipe"}, "files and standard input"),
+    ("codec crf preset encoder_option", _FILES | _LIVE, "videos"),
+    ("format skip_sharp", _FILES, "files"),
+    ("report resume views", _FILES | {"image"}, "files"),
+    ("camera_size camera_rate", _SCREENS, "cameras and screens"),
+    ("camera_format", {"camera"}, "cameras"),
+    ("rtsp_transport", {"stream"}, "streams"),
+    ("retry", _SCREENS | {"stream"}, "cameras and streams"),
+    ("max_latency keep_model", _LIVE, "what is live"),
+    ("realtime", _LIVE, "a single file"),
+)
+
+
+def refuse_unfit(options: argparse.Namespace, what: str, kind: Kind) -> None:
+    """Refuse options that would be ignored.
+
+    Args:
+        options: the command line's.
+        what: the input and what it is, for the message: "clip.mp4 is a file".
+        kind: of the input.
+
+    Raises:
+        VideoError: an option that is not for this kind has another value than by default.
+    """
+    parser = _parser()
+    for names, kinds, meant in _FITTING:
+        for name in names.split():
+            if kind not in kinds and getattr(options, name) != parser.get_default(name):
+                why = "" if kind == "image" else f", which is for {meant}"
+                raise VideoError(f"{what}: leave out --{name.replace('_', '-')}{why}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         help="write a page that shows what was changed, kept and lost in files")  # fmt: skip
     add("--recursive", action="store_true", help="look for files in subfolders too")
     add("--resume", action="store_true",
-        help="keep what is done when interrupted, and go on there the next time; of several "
-        "files, skip those that are done")  # fmt: skip
+        help="keep what is done when interrupted, and go on there the next time; skip files that "
+        "are done, of the same input and settings")  # fmt: skip
     question: dict[str, Any] = {"action": "store_const", "dest": "question"}
     add("--version", **question, const="version", help="show the program's version and exit")
 

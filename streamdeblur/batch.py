@@ -10,11 +10,10 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.display import Display
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import Task
-from streamdeblur.job import deblur_file, settings_identity
-from streamdeblur.ledger import Ledger
+from streamdeblur.job import deblur_file
+from streamdeblur.ledger import Ledger, settings_identity
 from streamdeblur.photos import FAILURES, deblur_images
 from streamdeblur.report import Report
-from streamdeblur.resume import work_folder
 from streamdeblur.sources import FileSource
 
 _NAMED = 5  # files that are named of those that an interruption left undone
@@ -65,17 +64,16 @@ class Batch:
         network = self._load()
         ledger = None
         if self._options.resume:
-            ledger = Ledger(settings_identity(network, self._options))
-            self.skipped = {task for task in open_tasks if ledger.has(task.path, task.output)}
-        open_tasks = [task for task in open_tasks if self._is_left(task)]
+            ledger = Ledger(settings_identity(network, self._options), self._say)
+        open_tasks = [task for task in open_tasks if self._is_left(task, ledger)]
         try:
             for task, problem in self._results(open_tasks, network):
                 if problem is not None:
                     self.failed[task] = _reason(problem)
                 else:
                     self.done.append(task)
-                    if ledger and not self._noted(ledger, task):
-                        ledger = None
+                    if ledger:
+                        ledger.note(task.path, task.output)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
         finally:
@@ -108,29 +106,15 @@ class Batch:
             else:
                 yield from ((task, self._video(task, network)) for task in some)
 
-    def _noted(self, ledger: Ledger, task: Task) -> bool:
-        """Note that a file is done; whether that could be written."""
-        try:
-            ledger.note(task.path, task.output)
-        except VideoError as error:
-            self._say(f"{error}; what follows will not be known to --resume")
-            return False
-        return True
-
-    def _is_left(self, task: Task) -> bool:
+    def _is_left(self, task: Task, ledger: Ledger | None) -> bool:
         """Whether a task is to be done, and can be; its folder is made."""
-        if task in self.skipped:
-            return False
-        is_kept = task.output.exists() and not work_folder(task.output).exists()
-        if self._options.resume and is_kept and not self._options.overwrite:
-            self.failed[task] = (
-                f"{task.output} exists, but is not known to be of this input with these settings:"
-                " --overwrite makes it anew"
-            )
-            return False
+        overwrite = self._options.overwrite
         try:
+            if ledger and ledger.is_done(task.path, task.output, overwrite=overwrite):
+                self.skipped.add(task)
+                return False
             task.output.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (VideoError, OSError) as error:
             self.failed[task] = _reason(error)
         return task not in self.failed
 

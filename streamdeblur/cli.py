@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamdeblur.arguments import parse
+from streamdeblur.arguments import parse, refuse_unfit
 from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
 from streamdeblur.signals import interrupt_once, orderly_termination
 from streamdeblur.versions import installed
@@ -87,6 +87,7 @@ def _done(options: argparse.Namespace) -> int:
     (name,) = options.inputs
     if is_image_file(name) and not options.realtime:
         return _deblur_image(Path(name), options)
+    _refuse_unfit(name, options)
     with open_source(
         name,
         start=options.start,
@@ -107,6 +108,19 @@ def _done(options: argparse.Namespace) -> int:
         if isinstance(source, FileSource):
             return _deblur_file(source, options)
         return _go_live(source, options)
+
+
+def _refuse_unfit(name: str, options: argparse.Namespace) -> None:
+    """Refuse options that would be ignored for a video or what is live, before it is opened."""
+    from streamdeblur.live.addresses import live_address
+
+    address = live_address(name)
+    if address is not None and not (address.kind == "pipe" and _is_whole(options)):
+        refuse_unfit(options, f"{address.shown} is live", address.kind)
+    elif options.realtime:
+        refuse_unfit(options, f"{name} is played live", "played")
+    else:
+        refuse_unfit(options, f"{address.shown if address else name} is a file", "file")
 
 
 def _answer(question: Literal["version", "models", "cameras"]) -> int:
@@ -162,11 +176,11 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
-    from streamdeblur.job import deblur_file
+    from streamdeblur.job import deblur_single_file
 
     output = _output(source.path, options)
     with _reported(options) as report:
-        deblur_file(
+        deblur_single_file(
             source,
             output,
             options,
@@ -182,6 +196,7 @@ def _deblur_image(path: Path, options: argparse.Namespace) -> int:
     from streamdeblur.inputs import Task
     from streamdeblur.photos import deblur_image
 
+    refuse_unfit(options, f"{path} is an image", "image")
     with _reported(options) as report:
         deblur_image(
             Task(path, _output(path, options)),
@@ -201,6 +216,7 @@ def _deblur_several(options: argparse.Namespace) -> int:
     is_file = folder is not None and is_file_name(folder) and not folder.is_dir()
     if not _has_files_alone(options) or "-" in options.output or is_file:
         raise VideoError("several files have a folder as their output: -o FOLDER")
+    refuse_unfit(options, "these are files", "files")
     with _reported(options) as report:
         batch = Batch(
             tasks_of(options.inputs, folder, options.recursive),
@@ -261,16 +277,6 @@ def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -
     def say(line: str) -> None:
         _announce(options, line)
 
-    given = {
-        "--format": options.format,
-        "--skip-sharp": options.skip_sharp,
-        "--report": options.report,
-        "--resume": options.resume,
-        "--views": options.views > 1,
-    }
-    for flag, is_given in given.items():
-        if is_given:
-            raise VideoError(f"{source.shown} is live: leave out {flag}, which is for files")
     deblurrer = _loaded(options)
     with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?

@@ -19,7 +19,7 @@ import numpy as np
 import pyvips
 from numpy.typing import NDArray
 
-from streamdeblur import metadata
+from streamdeblur import metadata, tags
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
 from streamdeblur.video.headers import MAX_PIXELS
@@ -49,6 +49,8 @@ _SAVERS: dict[str, Callable[[StillImage], dict[str, Any]]] = {
 }
 _ALIASES = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 _GRAY, _RGB = ("b-w", "grey16"), ("srgb", "rgb", "rgb16")
+# That go without saying: of sRGB, BT.709 and others with its curve, and unnamed (ITU-T H.273).
+_PRIMARIES, _TRANSFERS = (1, 2), (1, 2, 6, 13, 14, 15)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601-7, as JPEG's (JFIF 1.02)
 
 
@@ -129,6 +131,13 @@ def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
     pages = decoded.get_n_pages()
     if pages > 1:
         raise VideoError(f"{path} has {pages} pages or frames, of which only one would be kept")
+    primaries, transfer = metadata.named_colours(data)
+    is_usual = primaries in _PRIMARIES and transfer in _TRANSFERS
+    if not is_usual and not decoded.get_typeof("icc-profile-data"):
+        raise VideoError(
+            f"{path} has wide or HDR colours (CICP {primaries}, {transfer}) without an ICC"
+            " profile, which would not be kept: convert it to sRGB"
+        )
     if decoded.format not in ("uchar", "ushort") or decoded.interpretation not in (*_GRAY, *_RGB):
         what = f"{decoded.interpretation} samples of type {decoded.format}"
         raise VideoError(f"{path} has {what}: only gray and RGB of 8 or 16 bits can be deblurred")
@@ -211,13 +220,19 @@ class ImageOutput:
             np.ascontiguousarray(samples).data, width, height, bands, source.format
         ).copy(interpretation=source.interpretation, xres=source.xres, yres=source.yres)
         is_carried = _suffix_of(image) == suffix and metadata.can_carry(image.data)
+        told = tags.told(_block(image))
         if not is_carried:
             _copy_fields(source, picture)
+        if told and _suffix_of(image) == ".tif":  # of which libvips knows none of it
+            block = b"Exif\0\0" + tags.alone(told)
+            picture.set_type(pyvips.GValue.blob_type, "exif-data", block)
         keep = "none" if is_carried else "all"
         try:
             data = picture.write_to_buffer(suffix, keep=keep, **_SAVERS[suffix](image))
         except pyvips.Error as error:
             raise VideoError(f"can't write {self.path}: {_reason(error)}") from error
+        if suffix == ".tif":
+            return tags.added(told, data)
         return metadata.carried(image.data, data) if is_carried else bytes(data)
 
 
@@ -229,6 +244,11 @@ def notices_of(image: StillImage, output: Path) -> list[str]:
         found.append(f"the further pictures in {image.path} (depth, gain map) can't be kept")
     if image.depth == 16 and suffix in (".jpg", ".webp"):
         found.append(f"the depth of {image.path} can't be kept in {suffix}: it becomes 8 bits")
+    if ".tif" in (suffix, _suffix_of(image)):
+        lost = tags.lost(_block(image), in_exif=suffix != ".tif")
+        numbers = ", ".join(map(str, lost))
+        if lost:
+            found.append(f"the TIFF tags {numbers} of {image.path} can't be kept in {suffix}")
     return found
 
 
@@ -237,6 +257,13 @@ def _suffix_of(image: StillImage) -> str:
     loader = str(image.decoded.get("vips-loader"))
     kind = next(kind for kind in _LOADERS if loader.startswith(kind))
     return {"jpeg": ".jpg", "tiff": ".tif", "heif": ".avif"}.get(kind, f".{kind}")
+
+
+def _block(image: StillImage) -> bytes:
+    """The TIFF file or block of EXIF that tells of an image; empty if there is neither."""
+    if _suffix_of(image) == ".tif":
+        return image.data
+    return bytes(_field(image, "exif-data", b"")).removeprefix(b"Exif\0\0")
 
 
 def _copy_fields(source: pyvips.Image, target: pyvips.Image) -> None:

@@ -9,32 +9,39 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import onnxruntime
-
 from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.display import Display
 from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.ledger import once, settings_identity
 from streamdeblur.live.restream import descriptor_for_video
 from streamdeblur.pipeline import Network, Progress, run
 from streamdeblur.resume import (
     Journal,
-    digest_of,
-    finished_before,
     identity_of_input,
     work_folder,
 )
 from streamdeblur.sinks import FileSink
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
-from streamdeblur.versions import installed
 
-# What of the command line changes nothing of the output, or is known more exactly.
-_NO_MATTER = {
-    *("inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive"),
-    *("report", "resume", "verbose"),
-}
+
+def deblur_single_file(
+    source: FileSource,
+    output: Path,
+    options: argparse.Namespace,
+    *,
+    load: Callable[[], Deblurrer],
+    say: Callable[[str], None],
+    display: Callable[[int | None], Display],
+    account: Account | None = None,
+) -> None:
+    """Deblur the only file there is, with --resume not again; all as for `deblur_file`."""
+
+    def work(load: Callable[[], Deblurrer]) -> None:
+        deblur_file(source, output, options, load=load, say=say, display=display, account=account)
+
+    once(source.path, output, options, load=load, say=say, work=work)
 
 
 def deblur_file(
@@ -63,9 +70,6 @@ def deblur_file(
             kept, lacks what was.
     """
     is_pipe = str(output) == "-"
-    if options.resume and not options.overwrite and output.exists() and finished_before(output):
-        say(f"{output} is there already: nothing to do (--overwrite makes it anew)")
-        return
     if options.resume and (source.is_pipe or is_pipe):
         raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
     sink = _sink(source, output, options)
@@ -226,17 +230,6 @@ def _identity(
         "input": identity_of_input(source.path),
         "encoding": sink.encoding_identity(),
         **settings_identity(network, options),
-    }
-
-
-def settings_identity(network: Deblurrer, options: argparse.Namespace) -> dict[str, Any]:
-    """All but the input that an output depends on, for files of any kind."""
-    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
-    return {
-        "model": digest_of(network.path),
-        "device": [network.provider, network.precision],
-        "settings": {key: str(text) for key, text in settings.items()},
-        "version": [installed("streamdeblur"), av.__version__, onnxruntime.__version__],
     }
 
 

@@ -1,18 +1,29 @@
-"""What earlier runs of a batch have completed, so that it need not be done again."""
+"""What earlier runs have completed, so that it need not be done again."""
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from streamdeblur.errors import VideoError
-from streamdeblur.resume import identity_of_input
+import av
+import onnxruntime
 
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.errors import VideoError
+from streamdeblur.resume import digest_of, finished_before, identity_of_input, work_folder
+from streamdeblur.versions import installed
+
+# What of the command line changes nothing of the output, or is known more exactly.
+_NO_MATTER = {
+    *("inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive"),
+    *("report", "resume", "verbose"),
+}
 NAME = ".streamdeblur.jsonl"
 """Of the file in each folder of results: a line of JSON for each that is complete."""
 
@@ -22,11 +33,34 @@ class Ledger:
 
     Args:
         settings: all but the input that a result depends on, as JSON can hold it.
+        say: told if nothing can be taken down.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
-        self._settings = settings
+    def __init__(self, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
+        self._settings, self._say = settings, say
         self._folders: dict[Path, dict[str, Any]] = {}
+        self._is_broken = False
+
+    def is_done(self, path: Path, output: Path, *, overwrite: bool) -> bool:
+        """Whether `output` is there, made of the input `path` and these settings.
+
+        Raises:
+            VideoError: it may be made of others, and is not to be replaced.
+            OSError: there is no input.
+        """
+        if self.has(path, output):
+            return True
+        if overwrite or not output.exists():
+            return False
+        if not work_folder(output).exists():
+            raise VideoError(
+                f"{output} exists, but is not known to be of this input with these settings:"
+                " --overwrite makes it anew"
+            )
+        if not finished_before(output, {"input": identity_of_input(path), **self._settings}):
+            return False
+        self.note(path, output)
+        return True
 
     def has(self, path: Path, output: Path) -> bool:
         """Whether `output` is as it was written, of the input `path` and these settings."""
@@ -39,11 +73,9 @@ class Ledger:
             return False  # there is no output, or no input
 
     def note(self, path: Path, output: Path) -> None:
-        """Take down that `output` is complete.
-
-        Raises:
-            VideoError: that cannot be written.
-        """
+        """Take down that `output` is complete; where that cannot be written, say so once."""
+        if self._is_broken:
+            return
         ledger = output.parent / NAME
         try:
             with ledger.open("a", encoding="utf-8") as file:
@@ -52,7 +84,10 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise VideoError(f"can't write {ledger}: {error.strerror}") from error
+            self._is_broken = True
+            self._say(
+                f"can't write {ledger}: {error.strerror}; --resume will not know what is done"
+            )
 
     def _line(self, path: Path, output: Path) -> dict[str, Any]:
         made_of = json.dumps([identity_of_input(path), self._settings], sort_keys=True)
@@ -63,6 +98,51 @@ class Ledger:
             "changed": found.st_mtime_ns,
             "made_of": hashlib.sha256(made_of.encode()).hexdigest(),
         }
+
+
+def once(
+    path: Path,
+    output: Path,
+    options: argparse.Namespace,
+    *,
+    load: Callable[[], Deblurrer],
+    say: Callable[[str], None],
+    work: Callable[[Callable[[], Deblurrer]], None],
+) -> None:
+    """Make `output` of `path`; with --resume not again.
+
+    Args:
+        path: the input.
+        output: the file to write.
+        options: the command line's.
+        load: makes the network.
+        say: told each line that a person should know.
+        work: makes the output, given what makes the network.
+
+    Raises:
+        StreamDeblurError: it could not be done.
+    """
+    if not options.resume:
+        work(load)
+        return
+    network = load()
+    ledger = Ledger(settings_identity(network, options), say)
+    if ledger.is_done(path, output, overwrite=options.overwrite):
+        say(f"{output} is there already, of the same input and settings: nothing to do")
+        return
+    work(lambda: network)
+    ledger.note(path, output)
+
+
+def settings_identity(network: Deblurrer, options: argparse.Namespace) -> dict[str, Any]:
+    """All but the input that an output depends on, for files of any kind."""
+    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
+    return {
+        "model": digest_of(network.path),
+        "device": [network.provider, network.precision],
+        "settings": {key: str(text) for key, text in settings.items()},
+        "version": [installed("streamdeblur"), av.__version__, onnxruntime.__version__],
+    }
 
 
 def _read(path: Path) -> dict[str, Any]:

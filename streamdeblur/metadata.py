@@ -1,4 +1,4 @@
-"""What JPEG and PNG files hold beside their samples, carried over byte for byte.
+"""What image files hold beside their samples; that of JPEG and PNG is carried over byte for byte.
 
 Libraries read it and write it anew: texts change their encoding, makers' notes their place, and
 what is not known is lost. So the blocks themselves are copied.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 
 _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 # What belongs to the samples and is the encoder's to write; bKGD and hIST depend on the palette,
@@ -16,6 +17,7 @@ _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 _PNG_OWN = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"bKGD", b"hIST", b"sBIT"}
 _PNG_OWN |= {b"acTL", b"fcTL", b"fdAT", b"iDOT"}
 
+_UNNAMED = 2, 2
 _SOS, _COM, _APP0, _APP14, _APP15 = 0xDA, 0xFE, 0xE0, 0xEE, 0xEF
 
 
@@ -56,6 +58,57 @@ def is_lossless_webp(data: bytes) -> bool:
             return True
         start += 8 + length + length % 2
     return False
+
+
+def named_colours(data: bytes) -> tuple[int, int]:
+    """Primaries and transfer function that an AVIF file names for its main picture.
+
+    By the numbers of ITU-T H.273, where 2 is for what is not named (ISO/IEC 23008-12, 6.5.5).
+    """
+    if data[4:8] != b"ftyp":
+        return _UNNAMED
+    with suppress(struct.error, KeyError, IndexError):
+        inside = dict(_boxes(dict(_boxes(data))[b"meta"][4:]))
+        version, main = inside[b"pitm"][0], inside[b"pitm"][4:]
+        (item,) = struct.unpack_from(">I" if version else ">H", main)
+        parts = dict(_boxes(inside[b"iprp"]))
+        properties = [(b"", b""), *_boxes(parts[b"ipco"])]  # they are counted from 1
+        for index in _properties_of(item, parts[b"ipma"]):
+            kind, body = properties[index]
+            if kind == b"colr" and body[:4] == b"nclx":
+                primaries, transfer = struct.unpack_from(">HH", body, 4)
+                return primaries, transfer
+    return _UNNAMED
+
+
+def _properties_of(item: int, table: bytes) -> Iterator[int]:
+    """The numbers of what belongs to an item by an `ipma` box; 0 is nothing."""
+    head, is_wide = ">IB" if table[0] else ">HB", table[3] & 1
+    (items,) = struct.unpack_from(">I", table, 4)
+    at = 8
+    for _ in range(items):
+        number, count = struct.unpack_from(head, table, at)
+        at += struct.calcsize(head)
+        for _ in range(count):
+            (index,) = struct.unpack_from(">H" if is_wide else ">B", table, at)
+            at += 2 if is_wide else 1
+            if number == item:
+                yield index & (0x7FFF if is_wide else 0x7F)  # the rest says whether it is essential
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each box (ISO/IEC 14496-12, 4.2)."""
+    start = 0
+    while start + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, start)
+        head = 8
+        if size == 1:
+            (size,), head = struct.unpack_from(">Q", data, start + 8), 16
+        end = start + size if size else len(data)
+        if end < start + head:
+            return
+        yield kind, data[start + head : end]
+        start = end
 
 
 def _jpeg_carried(source: bytes, target: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.errors import StreamDeblurError, VideoError
+from streamdeblur.errors import StreamDeblurError
 from streamdeblur.images import (
     ImageOutput,
     StillImage,
@@ -21,13 +21,13 @@ from streamdeblur.images import (
     read_image,
 )
 from streamdeblur.inputs import Task
+from streamdeblur.ledger import once
 from streamdeblur.pipeline import Progress
 from streamdeblur.report import Report
 from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
 """What can keep one file from being done, and says nothing of the others."""
-_FOR_VIDEOS = ("start", "duration", "codec", "crf", "preset", "encoder_option", "format")
 
 Sharp = tuple[StillImage, ImageOutput, Any]
 
@@ -40,23 +40,19 @@ def deblur_image(
     say: Callable[[str], None],
     report: Report | None = None,
 ) -> None:
-    """Deblur one image file; arguments as for `deblur_images`.
+    """Deblur the only image file there is, with --resume not again; all as for `deblur_images`.
 
     Raises:
         StreamDeblurError: it could not be done.
     """
-    for name in _FOR_VIDEOS:
-        if getattr(options, name) not in (None, []):  # 0 is a value too
-            raise VideoError(f"{task.path} is an image: leave out --{name.replace('_', '-')}")
-    if options.skip_sharp:
-        raise VideoError(f"{task.path} is an image: leave out --skip-sharp")
-    if options.resume and not options.overwrite and task.output.exists():
-        say(f"{task.output} is there already: nothing to do (--overwrite makes it anew)")
-        return
-    for _, problem in deblur_images([task], options, load=load, say=say, report=report):
-        if problem is not None:
-            raise problem
-        say(f"{task.output}: done")
+
+    def work(load: Callable[[], Deblurrer]) -> None:
+        for _, problem in deblur_images([task], options, load=load, say=say, report=report):
+            if problem is not None:
+                raise problem
+            say(f"{task.output}: done")
+
+    once(task.path, task.output, options, load=load, say=say, work=work)
 
 
 def deblur_images(

@@ -165,16 +165,22 @@ class Journal:
         flush_folder(self.folder)
 
 
-def finished_before(output: Path) -> bool:
+def finished_before(output: Path, made_of: Mapping[str, Any]) -> bool:
     """Whether an output that exists is complete, and no unfinished work is to replace it.
 
     A run can be killed between giving its output the name and removing the last of its work, which
     is removed then.
+
+    Args:
+        output: that exists.
+        made_of: what is to be the same in the identity of the work, as far as that is known.
     """
     folder = work_folder(output)
     state = _read(folder)
-    if state is not None and state.named != output.stat().st_size:
-        return False
+    if state is not None:
+        is_same = made_of.items() <= state.identity.items()
+        if not is_same or state.named != output.stat().st_size:
+            return False
     _clear(folder)
     return True
 

@@ -85,6 +85,11 @@ def open_source(
         raise VideoError(f"{address.shown} is decoded on the processor: leave out --decoder")
     if start is not None or duration is not None:
         raise VideoError(f"{address.shown} has no start or duration: leave those options out")
+    if name != "-" and (form or form_options):
+        raise VideoError(
+            f"{address.shown} is live: leave out --input-format and --input-option, which are for"
+            " files and standard input"
+        )
     return LiveSource(address, retry=retry)
 
 

@@ -234,6 +234,58 @@ def test_an_avif_of_10_bits_keeps_them(tmp_path: Path) -> None:
         assert "10" in file.streams.video[0].codec_context.pix_fmt
 
 
+def avif_by_ffmpeg(path: Path, primaries: int, transfer: int, matrix: int) -> None:
+    with av.open(str(path), "w", format="avif") as file:
+        stream = file.add_stream("libsvtav1", rate=1, options={"preset": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.color_primaries, context.color_trc = primaries, transfer
+        context.colorspace, context.color_range = matrix, 1
+        picture = av.VideoFrame.from_ndarray(slopes(), "rgb24").reformat(format="yuv420p10le")
+        picture.pts = 0
+        file.mux([*stream.encode(picture), *stream.encode(None)])
+
+
+def test_an_avif_whose_colours_would_change_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.avif"
+    for tags in ((9, 16, 9), (9, 18, 9), (12, 13, 6)):
+        avif_by_ffmpeg(path, *tags)
+        with pytest.raises(VideoError, match="wide or HDR colours"):
+            read_image(path)
+    for tags in ((1, 13, 6), (1, 1, 1), (2, 2, 2)):
+        avif_by_ffmpeg(path, *tags)
+        assert read_image(path).samples.shape == (64, 96, 3)
+
+
+def test_the_colours_of_an_avif_are_those_of_its_main_picture() -> None:
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        content = b"".join(parts)
+        return struct.pack(">I4s", len(content) + 8, kind) + content
+
+    def colr(*numbers: int) -> bytes:
+        return box(b"colr", b"nclx", struct.pack(">3HB", *numbers, 0x80))
+
+    properties = box(b"ipco", box(b"ispe", bytes(12)), colr(9, 16, 9), colr(1, 13, 6))
+    for item, wanted in ((1, (9, 16)), (2, (1, 13)), (3, (2, 2)), (4, (2, 2))):
+        for wide in (False, True):
+            words, index = (">I", ">H") if wide else (">H", ">B")
+            table = [(1, [1, 2]), (2, [1, 3]), (3, [1, 0])]
+            rows = b"".join(
+                struct.pack(words, number)
+                + bytes([len(indices)])
+                + b"".join(struct.pack(index, each) for each in indices)
+                for number, indices in table
+            )
+            version = bytes([wide, 0, 0, wide])
+            belongs = box(b"ipma", version, struct.pack(">I", len(table)), rows)
+            pitm = box(b"pitm", version, struct.pack(words, item))
+            meta = box(b"meta", bytes(4), pitm, box(b"iprp", properties, belongs))
+            data = box(b"ftyp", b"avif", bytes(4)) + meta
+            assert metadata.named_colours(data) == wanted
+            for length in range(len(data)):
+                metadata.named_colours(data[:length])
+
+
 def test_names_that_libvips_would_take_for_options_and_one_pixel(tmp_path: Path) -> None:
     path, output = tmp_path / "a[Q=1],ü.png", tmp_path / "b[strip].PNG"
     path.write_bytes(encoded(noise(3, size=(1, 1)), ".png"))
@@ -305,8 +357,6 @@ def test_the_command_deblurs_an_image(
 
     assert main([str(path), "-m", model]) == 1
     assert "exists; pass --overwrite" in capfd.readouterr().err
-    assert main([str(path), "-m", model, "--resume"]) == 0
-    assert "nothing to do" in capfd.readouterr().err
     half = ["--strength", "0.5", "--compare", "-o", str(tmp_path / "both.png")]
     assert main([str(path), "-m", model, *half]) == 0
     both = by_ffmpeg(tmp_path / "both.png", "rgb48le")
@@ -315,6 +365,19 @@ def test_the_command_deblurs_an_image(
     assert sorted(each.name for each in tmp_path.iterdir()) == [
         "both.png", "invert.onnx", "photo.deblurred.png", "photo.png",
     ]  # fmt: skip
+
+
+def test_resume_takes_an_image_of_the_same_settings_alone_for_done(
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(noise(3), ".png"))
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    capfd.readouterr()
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    assert "nothing to do" in capfd.readouterr().err
+    assert main([str(path), "-m", model, "--resume", "--strength", "0.5"]) == 1
+    assert "is not known to be of this input with these settings" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdeblur import sinks
+from streamdeblur import ledger, sinks
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.resume import Journal, work_folder
@@ -133,7 +133,27 @@ def test_what_is_kept_and_what_is_left_to_do_is_said(
     assert "going on after frame 10; those before are only decoded again" in said
     assert said[-1].startswith(f"{output}: 14 frames in ")
     assert main([str(clip), "-m", model, "--resume"]) == 0
-    assert lines(capfd) == [f"{output} is there already: nothing to do (--overwrite makes it anew)"]
+    nothing = f"{output} is there already, of the same input and settings: nothing to do"
+    assert lines(capfd)[-1] == nothing
+
+
+@pytest.mark.parametrize("flags", [["--strength", "0.5"], ["--model", "other"]])
+def test_a_result_of_other_settings_is_not_taken_for_done(
+    make_clip: ClipMaker, model: str, tmp_path: Path, flags: list[str], capfd: Capture
+) -> None:
+    clip = make_clip(pts=range(3))
+    output, other = clip.with_name("clip.deblurred.mp4"), tmp_path / "other.onnx"
+    other.write_bytes(identity())
+    flags = [flag.replace("other", str(other)) for flag in flags]
+    assert main([str(clip), "-m", model, "--resume"]) == 0
+    before = output.read_bytes()
+    assert main([str(clip), "-m", model, "--resume", *flags]) == 1
+    assert f"{output} exists, but is not known to be of this input" in lines(capfd)[-1]
+    assert output.read_bytes() == before
+    assert main([str(clip), "-m", model, "--resume", *flags, "--overwrite"]) == 0
+    assert output.read_bytes() != before
+    assert main([str(clip), "-m", model, "--resume", *flags]) == 0
+    assert "nothing to do" in lines(capfd)[-1]
 
 
 def test_what_changed_starts_anew_and_is_said(
@@ -182,14 +202,15 @@ def test_work_that_cannot_be_understood_is_done_again(
     output = clip.with_name("clip.deblurred.mp4")
     for damaged in ("", "{}", "[1]", '{"format": 1, "identity": {}, "nosuch": 2}'):
         interrupt(13, KeyboardInterrupt())
-        assert main([str(clip), "-m", model, "--resume", "-f"]) == 130
+        assert main([str(clip), "-m", model, "--resume"]) == 130
         (work_folder(output) / "journal.json").write_text(damaged)
-        assert main([str(clip), "-m", model, "--resume", "-f"]) == 0
+        assert main([str(clip), "-m", model, "--resume"]) == 0
         assert times(output) == times(clip)
+        output.unlink()
     interrupt(13, KeyboardInterrupt())
-    assert main([str(clip), "-m", model, "--resume", "-f"]) == 130
+    assert main([str(clip), "-m", model, "--resume"]) == 130
     os.truncate(work_folder(output) / "packets", 100)  # as a power cut could, had we not waited
-    assert main([str(clip), "-m", model, "--resume", "-f"]) == 0
+    assert main([str(clip), "-m", model, "--resume"]) == 0
     assert times(output) == times(clip)
 
 
@@ -206,10 +227,14 @@ def test_a_run_killed_after_it_named_its_output_is_complete(
     for gone in ("", "packets", "journal.json"):  # it may have been removed in part
         shutil.copytree(work, work_folder(output), dirs_exist_ok=True)
         (work_folder(output) / gone).unlink() if gone else None
+        clip.with_name(ledger.NAME).unlink()  # which is written after that
         assert main([str(clip), "-m", model, "--resume"]) == 0
         assert "is there already" in lines(capfd)[-1]
         assert not work_folder(output).exists()
         assert output.read_bytes() == content
+    shutil.copytree(work, work_folder(output))
+    assert main([str(clip), "-m", model, "--resume", "--strength", "0.5"]) == 1
+    assert f"{output} exists; pass --overwrite" in lines(capfd)[-1]
 
 
 def test_a_run_stopped_while_it_puts_all_together_has_nothing_left_to_do_but_that(

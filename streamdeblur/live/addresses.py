@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from streamdeblur.errors import VideoError
 from streamdeblur.live.cameras import camera_format, camera_name, cameras_found
 
+Kind = Literal["camera", "screen", "stream", "pipe", "filter"]
 Transport = Literal["tcp", "udp"]
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt", "rtp")
@@ -38,6 +39,7 @@ _SECOND = 1_000_000  # in the microseconds of FFmpeg's options
 class Address:
     """Where a live picture comes from."""
 
+    kind: Kind
     shown: str
     """Its name for messages: no user, no password, no parameters."""
     url: str = field(repr=False)
@@ -89,9 +91,16 @@ def live_address(
     if colon and kind == "lavfi":
         if not rest:
             raise VideoError("lavfi: needs a filter, for example lavfi:testsrc2=rate=30")
-        return Address(shown=name, url=rest, format="lavfi", paced=True, ends=True)
+        return Address(kind="filter", shown=name, url=rest, format="lavfi", paced=True, ends=True)
     if name == "-":
-        return Address(shown="standard input", url="pipe:0", paced=True, ends=True, patience=_HOUR)
+        return Address(
+            kind="pipe",
+            shown="standard input",
+            url="pipe:0",
+            paced=True,
+            ends=True,
+            patience=_HOUR,
+        )
     if rest.startswith("//"):
         return _stream(name, kind.lower(), transport)
     return None
@@ -164,6 +173,7 @@ def _camera(device: str, wishes: Mapping[str, str | None], pixel_format: str | N
     if kind == "dshow" and pixel_format not in ("mjpeg", "h264"):
         layout = "pixel_format"
     return Address(
+        kind="camera",
         shown=f"camera {device}",
         url=camera_name(device, kind),
         format=kind,
@@ -182,6 +192,7 @@ def _screen(name: str, wishes: Mapping[str, str | None]) -> Address:
         if not url:
             raise VideoError("screen: finds no display; name one, for example screen::0")
     return Address(
+        kind="screen",
         shown=f"screen {name}".rstrip(),
         url=url,
         format=kind,
@@ -205,6 +216,7 @@ def _stream(name: str, scheme: str, transport: Transport) -> Address:
     elif scheme == "udp":
         options["overrun_nonfatal"] = "1"  # late once is no reason to stop
     return Address(
+        kind="stream",
         shown=shown(name),
         url=name,
         options=options,
