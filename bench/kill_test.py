@@ -53,6 +53,7 @@ def doomed(call):
         return call(*arguments, **options)
     return counted
 os.fsync, os.replace, os.unlink = doomed(os.fsync), doomed(os.replace), doomed(os.unlink)
+os.link = doomed(os.link)
 from streamdeblur.cli import main
 sys.exit(main())
 """

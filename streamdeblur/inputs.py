@@ -182,7 +182,9 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_result(path: Path) -> bool:
-    return path.stem.endswith((_RESULT, ".part"))
+    """Whether a name is that of a result, or of what became of one."""
+    stem = re.sub(r"\.interrupted\d*$", ".part", path.stem)
+    return stem.endswith((_RESULT, ".part"))
 
 
 def _in_natural_order(name: str) -> list[tuple[int, str]]:

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from av.packet import Packet, PacketSideData, packet_sidedata_type_from_literal
 
-from streamdeblur.errors import VideoError
 from streamdeblur.video.ffmpeg import translated
+from streamdeblur.video.outputs import part_name
+from streamdeblur.video.parts import lock
 
 _FORMAT = 1
 _FILES = ("packets", "journal.new", "journal.json")
@@ -34,6 +35,11 @@ T = TypeVar("T")
 def work_folder(output: Path) -> Path:
     """Where the work for an output is kept until it is complete."""
     return output.with_name(f"{output.name}.part")
+
+
+def gathered(output: Path) -> Path:
+    """Where an output grows whose work is kept: in the folder of that."""
+    return part_name(work_folder(output) / output.name)
 
 
 def identity_of_input(path: Path) -> dict[str, Any]:
@@ -80,16 +86,17 @@ class Journal:
     """
 
     def __init__(self, output: Path, identity: Mapping[str, Any]) -> None:
-        self.folder = work_folder(output)
+        self._output, self.folder = output, work_folder(output)
         self.changes: list[str] = []
         """What differs from the work that was found; empty if it is continued or there is none."""
         with translated(f"can't keep work in {self.folder}"):
             self.folder.mkdir(exist_ok=True)
             self._packets = (self.folder / "packets").open("a+b")
             try:
-                _lock(self._packets, self.folder)
+                lock(self._packets)
                 self._state = self._continued(json.loads(json.dumps(identity)))
                 self._packets.truncate(self._state.bytes)  # of what was not complete
+                gathered(output).unlink(missing_ok=True)
                 self._save()
             except BaseException:
                 self._packets.close()
@@ -152,7 +159,7 @@ class Journal:
     def remove(self) -> None:
         """Throw the folder away: the output is complete."""
         self.close()
-        _clear(self.folder)
+        _clear(self._output)
 
     def _save(self) -> None:
         """Write the journal whole or not at all, also if the power fails."""
@@ -175,20 +182,20 @@ def finished_before(output: Path, made_of: Mapping[str, Any]) -> bool:
         output: that exists.
         made_of: what is to be the same in the identity of the work, as far as that is known.
     """
-    folder = work_folder(output)
-    state = _read(folder)
+    state = _read(work_folder(output))
     if state is not None:
         is_same = made_of.items() <= state.identity.items()
         if not is_same or state.named != output.stat().st_size:
             return False
-    _clear(folder)
+    _clear(output)
     return True
 
 
-def _clear(folder: Path) -> None:
+def _clear(output: Path) -> None:
     """Remove our own files, which may be some of them, and the folder unless it holds others."""
+    folder = work_folder(output)
     with suppress(OSError):
-        for name in _FILES:
+        for name in (gathered(output).name, *_FILES):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
 
@@ -263,17 +270,3 @@ def _differing(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         else:
             names.append(key)
     return names
-
-
-def _lock(file: BinaryIO, folder: Path) -> None:
-    """Keep other runs away until `file` is closed, however this one ends."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise VideoError(f"another run is at work in {folder}: wait for it, or end it") from None
-    except OSError:
-        return  # some file systems of a network have no locks

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import av
 from av.error import FFmpegError
@@ -14,10 +14,11 @@ from av.packet import Packet
 
 from streamdeblur.errors import ReaderLeft, VideoError
 from streamdeblur.frames import Frame, VideoInfo
-from streamdeblur.resume import Journal, flush_folder
+from streamdeblur.resume import Journal, flush_folder, gathered
 from streamdeblur.sources import FileSource
 from streamdeblur.video.ffmpeg import explained, translated
 from streamdeblur.video.outputs import open_output, open_pipe, part_name, refuse_paths
+from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 from streamdeblur.video.segments import SegmentedTrack
 from streamdeblur.video.tracks import TrackCopier, packet_time
@@ -28,7 +29,8 @@ class FileSink:
 
     Everything that can be refused is refused on construction, before anything is written. The
     file grows under a name with `.part` and takes its own when the `with` block ends; if that ends
-    by an exception, the part is removed.
+    by an exception, the part is removed. What a run that was killed has left there is kept as
+    `clip.interrupted.mp4`.
 
     With `-` as its path it writes into a pipe, as it goes, and what was written stays.
 
@@ -44,7 +46,7 @@ class FileSink:
         form: FFmpeg's name of the container; needed for `-`.
         descriptor: of the pipe that `-` stands for.
         overwrite: replace an existing file.
-        repeatable: encode so that `keep_work` can be relied on.
+        repeatable: encode so that `keep_work`, which is to be called then, can be relied on.
         strength: how much of the network's change is applied, 0 to 1.
         compare: write the original at the left of the result.
 
@@ -77,7 +79,9 @@ class FileSink:
         """Frames taken so far."""
         self.frames_kept = 0
         """Frames that an interrupted run has left."""
-        self._part = part_name(self.path)
+        self._part = gathered(self.path) if repeatable else part_name(self.path)
+        self._growing: BinaryIO | None = None
+        self._overwrite = overwrite
         self._packets_written = 0
         self._started = False
         if self.is_pipe:
@@ -109,7 +113,9 @@ class FileSink:
             copied = self._copier.notices
         else:
             self._track.open()
-        self.notices = (*self._track.notices, *copied, *self._track.losses())
+        with translated(f"can't write {self.path}"):
+            saved = [] if self.is_pipe or repeatable else set_aside(self._part)
+        self.notices = (*saved, *self._track.notices, *copied, *self._track.losses())
         """What differs from the input or cannot be kept, one line each."""
 
     def prepare(self, frame: Frame) -> Frame:
@@ -169,6 +175,9 @@ class FileSink:
 
     def _start(self) -> None:
         """Write the header."""
+        with self._writing():
+            if not self.is_pipe:
+                self._growing = held(self._part)
         self._started = True
         advice = "is there space, and may you write there?"
         with explained(f"can't write {self.path}", advice), self._writing():
@@ -218,11 +227,14 @@ class FileSink:
 
     def _give_name(self) -> None:
         """Let the file appear, when it is on the disk and not only on its way there."""
-        with self._part.open("rb+") as file:
-            os.fsync(file.fileno())
+        assert self._growing is not None
+        with self._growing:
+            os.fsync(self._growing.fileno())
         if self._journal:
             self._journal.name(self._part.stat().st_size)
-        self._part.replace(self.path)
+        self._growing = None  # whatever comes, the result stays
+        with translated(f"can't write {self.path}; the result is in {self._part}"):
+            publish(self._part, self.path, self._overwrite)
         flush_folder(self.path.parent)
         if self._journal:
             self._journal.remove()
@@ -235,5 +247,6 @@ class FileSink:
             self._journal.close()
         with suppress(FFmpegError, OSError, ValueError):
             self._output.close()
-        if self._started and not self.is_pipe:
+        if self._growing:
+            self._growing.close()
             self._part.unlink(missing_ok=True)

@@ -62,6 +62,7 @@ def planned(*names: str, folder: str | None = None, recursive: bool = False) -> 
 def test_files_and_folders_and_patterns(place: Path) -> None:
     touch("a.mp4", "b.JPG", "c.txt", "sub/d.png", "sub/.hidden.png", "sub/e.mkv", "sub/sub/f.webp")
     touch("a.deblurred.mp4", "sub/e.part.mkv", "[1].png", "sub/g.deblurred.png", ".git/h.png")
+    touch("a.interrupted.mp4", "sub/e.interrupted12.mkv")
     assert planned("b.JPG", "a.mp4") == {"b.JPG": "b.deblurred.JPG", "a.mp4": "a.deblurred.mp4"}
     assert planned("sub") == {
         "sub/d.png": "sub/d.deblurred.png",

@@ -277,6 +277,25 @@ def test_two_runs_do_not_share_the_work(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
+def test_the_part_that_a_killed_run_has_left_is_told_from_a_recordings(
+    make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    clip = make_clip("clip.mkv", pts=range(FRAMES))
+    output, recording = clip.with_name("out.mkv"), clip.with_name("out.part.mkv")
+    command = [str(clip), "-o", str(output), "-m", model, "--resume"]
+    recording.write_text("a recording")
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks.FileSink, "_discard", lambda sink: sink._journal.close())
+        patch.setattr(sinks.FileSink, "_give_name", lambda sink: sink._growing.close() or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(command)
+    assert main(command) == 0
+    assert not work_folder(output).exists()
+    assert times(output) == times(clip)
+    assert recording.read_text() == "a recording"
+    assert not any("kept as" in line for line in lines(capfd))
+
+
 @given(st.lists(st.tuples(st.integers(1, 90), st.integers(0, 3)), min_size=1, max_size=60))
 def test_packets_are_decoded_in_order_and_before_they_are_shown(
     frames: list[tuple[int, int]],

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import av
 from av.error import FFmpegError
@@ -17,6 +15,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.video.ffmpeg import translated
 from streamdeblur.video.outputs import open_output, part_name, refuse_paths
+from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import VARIABLE_RATE, PictureTrack
 
 # What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
@@ -28,8 +27,8 @@ class Recording:
 
     The file grows as Matroska, `clip.mp4` as `clip.part.mkv`, and becomes what was asked for when
     the `with` block ends, by an exception as well. If the process is killed, the part can be
-    played, and a later recording of the same name keeps it as `clip.interrupted.mkv`. Frames of
-    another size than the first's are fitted into it.
+    played, and a later run to the same name keeps it as `clip.interrupted.mkv`. Frames of another
+    size than the first's are fitted into it.
 
     Args:
         path: the recording; its extension names the container.
@@ -65,8 +64,9 @@ class Recording:
         self.frames_written = 0
         """Frames taken so far."""
         self._info = replace(info, codec="h264")
+        self._growing: BinaryIO | None = None
+        self._overwrite = overwrite
         refuse_paths(self.path, self.part, None, overwrite)
-        saved = _set_aside(self.part)
         with open_output(self.path, part_name(self.path), info, None) as final:
             kind = final.format.name
             if not final.format.flags & VARIABLE_RATE:
@@ -90,8 +90,10 @@ class Recording:
             compare=compare,
         )
         self._picture.open()
+        with translated(f"can't write {self.path}"):
+            saved = [*set_aside(self.part), *set_aside(part_name(self.path))]
         self.notices = (*saved, *self._picture.notices)
-        """What a recording before has left, and what this one cannot keep, one line each."""
+        """What a run before has left, and what this one cannot keep, one line each."""
 
     def write(self, frame: Frame) -> None:
         """Encode a frame.
@@ -100,6 +102,8 @@ class Recording:
             VideoError: encoding or writing fails.
         """
         with translated(f"can't write {self.part}"):
+            if self._growing is None:
+                self._growing = held(self.part)
             self._output.mux(self._picture.encode(self._picture.finished(frame)))
         self.frames_written += 1
 
@@ -107,46 +111,46 @@ class Recording:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.frames_written:
-            with suppress(FFmpegError, OSError, ValueError):
-                self._output.close()
-            self.part.unlink(missing_ok=True)
+        if self._growing is None or not self.frames_written:
+            self._discard()
             return
-        with translated(f"can't finish {self.part}, which can be played as it is"):
-            self._output.mux(self._picture.flush())
-            self._output.close()
-        self._rename()
+        with self._growing:
+            with translated(f"can't finish {self.part}, which can be played as it is"):
+                self._output.mux(self._picture.flush())
+                self._output.close()
+            with translated(f"can't write {self.path}; the recording is in {self.part}"):
+                self._rename(self._growing)
 
-    def _rename(self) -> None:
+    def _discard(self) -> None:
+        """Remove what has no frame."""
+        with suppress(FFmpegError, OSError, ValueError):
+            self._output.close()
+        if self._growing:
+            self._growing.close()
+            self.part.unlink(missing_ok=True)
+
+    def _rename(self, growing: BinaryIO) -> None:
         """Give the part the name, and the container, that was asked for."""
         if self.path.suffix.lower() == ".mkv":
-            os.replace(self.part, self.path)
+            growing.close()  # or Windows would not rename it
+            publish(self.part, self.path, self._overwrite)
             return
         final = part_name(self.path)
+        copy = held(final)
         try:
-            with translated(f"can't write {self.path}; the recording is in {self.part}"):
+            with copy:
                 repacked(self.part, final)
-                os.replace(final, self.path)
+            publish(final, self.path, self._overwrite)
         except BaseException:
             final.unlink(missing_ok=True)
             raise
+        growing.close()
         self.part.unlink()
 
 
 def growing_name(path: Path) -> Path:
     """Where a recording grows: `clip.mp4` as `clip.part.mkv`."""
     return path.with_name(f"{path.stem}.part.mkv")
-
-
-def _set_aside(part: Path) -> list[str]:
-    """Keep what a recording that was killed has left under another name; a line that says so."""
-    if not part.exists():
-        return []
-    stem = part.name.removesuffix(".part.mkv")
-    names = (part.with_name(f"{stem}.interrupted{count or ''}.mkv") for count in itertools.count())
-    kept = next(name for name in names if not name.exists())
-    part.rename(kept)
-    return [f"what an interrupted recording has left is kept as {kept}"]
 
 
 def repacked(source: Path, target: Path) -> None:

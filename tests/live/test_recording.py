@@ -92,7 +92,7 @@ def test_what_a_killed_recording_has_left_is_kept(
         (tmp_path / "clip.part.mkv").write_bytes(content)
         with Recording(tmp_path / name, camera.info, overwrite=True) as recording:
             recording.write(next(sharpened(camera, 1)))
-        assert "interrupted recording has left is kept as" in recording.notices[0]
+        assert "an interrupted run has left is kept as" in recording.notices[0]
     kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.interrupted*")}
     assert kept == {"clip.interrupted.mkv": b"first", "clip.interrupted1.mkv": b"second"}
     assert len(levels(tmp_path / name)) == 1
@@ -105,6 +105,20 @@ def test_a_recording_replaces_no_file_unasked(camera: LiveSource, tmp_path: Path
     with Recording(tmp_path / "clip.mp4", camera.info, overwrite=True) as recording:
         recording.write(next(sharpened(camera, 1)))
     assert len(levels(tmp_path / "clip.mp4")) == 1
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_file_that_came_meanwhile_stays_and_so_does_the_recording(
+    camera: LiveSource, tmp_path: Path, name: str
+) -> None:
+    recording = Recording(tmp_path / name, camera.info)
+    recording.write(next(sharpened(camera, 1)))
+    (tmp_path / name).write_bytes(b"dear")
+    with pytest.raises(VideoError, match=r"recording is in .*part\.mkv: a file has come there"):
+        recording.__exit__(None, None, None)
+    assert (tmp_path / name).read_bytes() == b"dear"
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "clip.part.mkv"])
+    assert len(levels(tmp_path / "clip.part.mkv")) == 1
 
 
 @pytest.mark.parametrize(

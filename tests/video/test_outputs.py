@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import sys
 from pathlib import Path
 
@@ -71,10 +73,9 @@ def test_the_output_appears_whole_or_not_at_all(clip: Path) -> None:
     assert names(clip.parent) == sorted([*before, output.name])
 
 
-def test_a_part_left_by_a_crash_is_replaced_and_a_failure_keeps_the_old_output(clip: Path) -> None:
+def test_a_failure_keeps_the_old_output(clip: Path) -> None:
     output = default_output(clip)
     output.write_text("old")
-    clip.with_name("clip.deblurred.part.mp4").write_text("left by a crash")
     with (
         pytest.raises(VideoError, match="no frame was written"),
         FileSource(clip) as source,
@@ -85,3 +86,59 @@ def test_a_part_left_by_a_crash_is_replaced_and_a_failure_keeps_the_old_output(c
     deblur(clip, output, overwrite=True)
     assert len(pictures(output)) == 12
     assert names(clip.parent) == ["clip.deblurred.mp4", "clip.mp4"]
+
+
+def test_what_a_killed_run_has_left_is_kept(clip: Path) -> None:
+    """It may be a recording, which can be played."""
+    part, output = clip.with_name("rec.part.mkv"), clip.with_name("rec.mkv")
+    for content in ("first", "second"):
+        part.write_text(content)
+        sink = deblur(clip, output, overwrite=True)
+        assert "what an interrupted run has left is kept as" in sink.notices[0]
+    assert clip.with_name("rec.interrupted.mkv").read_text() == "first"
+    assert clip.with_name("rec.interrupted1.mkv").read_text() == "second"
+    assert len(pictures(output)) == 12
+    assert not part.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such locks")
+def test_two_runs_do_not_write_one_file(clip: Path) -> None:
+    """Whether the other has begun to write when this one is told of it, or not yet."""
+    output = default_output(clip)
+    with FileSource(clip) as source, FileSource(clip) as other:
+        late = FileSink(output, other.info, copy_from=other)
+        with FileSink(output, source.info, copy_from=source) as sink:
+            frames = iter(source)
+            sink.write(next(frames))
+            assert "another run is at work on it" in refused(output)
+            with pytest.raises(VideoError, match="another run is at work on it"), late:
+                late.write(next(iter(other)))
+            for frame in frames:
+                sink.write(frame)
+    assert len(pictures(output)) == 12
+    assert names(clip.parent) == sorted([clip.name, output.name])
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_file_that_came_meanwhile_is_not_replaced(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", link)
+    output = default_output(clip)
+    part = clip.with_name("clip.deblurred.part.mp4")
+    with FileSource(clip) as source:
+        sink = FileSink(output, source.info, copy_from=source)
+        for frame in source:
+            sink.write(frame)
+        output.write_text("precious")
+        with pytest.raises(VideoError, match=r"result is in .*part\.mp4: a file has come there"):
+            sink.__exit__(None, None, None)
+    assert output.read_text() == "precious"
+    assert len(pictures(part)) == 12
+    output.unlink()
+    deblur(clip, output)
+    assert len(pictures(output)) == 12
