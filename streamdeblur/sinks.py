@@ -5,23 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 import av
 from av.error import FFmpegError
 from av.packet import Packet
+from av.video.stream import VideoStream
 
 from streamdeblur.errors import ReaderLeft, VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.resume import Journal, flush_folder, gathered
 from streamdeblur.sources import FileSource
 from streamdeblur.video.ffmpeg import explained, translated
+from streamdeblur.video.headers import tick_length
 from streamdeblur.video.outputs import open_output, open_pipe, part_name, refuse_paths
 from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 from streamdeblur.video.segments import SegmentedTrack
-from streamdeblur.video.tracks import TrackCopier, packet_time
+from streamdeblur.video.tracks import Part, TrackCopier, packet_time
 
 
 class FileSink:
@@ -106,11 +109,13 @@ class FileSink:
         self._picture: PictureTrack | SegmentedTrack = self._track
         self.encoder = self._track.encoder
         """FFmpeg's name of the encoder."""
-        self._copier = None if copy_from is None else TrackCopier(copy_from, self._output)
+        self._copier = None
         copied: list[str] = []
-        if self._copier:
-            self._copier.add_tracks(self._add_picture)
-            copied = self._copier.notices
+        if copy_from is not None:
+            self._copier = copier = TrackCopier(copy_from, self._output)
+            end = _end_of(copier.picture, Part.of(copy_from))
+            copier.add_tracks(lambda: self._track.open(copier.picture, end))
+            copied = copier.notices
         else:
             self._track.open()
         with translated(f"can't write {self.path}"):
@@ -164,10 +169,6 @@ class FileSink:
         except BaseException:
             self._discard()
             raise
-
-    def _add_picture(self) -> None:
-        assert self._copier is not None
-        self._track.open(self._copier.picture)
 
     def _finished(self, frame: Frame) -> av.VideoFrame:
         with translated(f"can't write {self.path}"):
@@ -250,3 +251,11 @@ class FileSink:
         if self._growing:
             self._growing.close()
             self._part.unlink(missing_ok=True)
+
+
+def _end_of(picture: VideoStream, part: Part) -> Fraction | None:
+    """When the picture ends, in seconds of the output's clock; None if the input does not say."""
+    ends = [] if part.end is None else [part.end]
+    if picture.duration is not None:
+        ends.append(((picture.start_time or 0) + picture.duration) * tick_length(picture))
+    return min(ends) - part.shift if ends else None

@@ -26,6 +26,7 @@ from tests.footage import deblur, packets, pictures, samples
 
 MS = Fraction(1, 1000)
 VFR = [0, 40, 70, 140, 150, 310, 350, 600]
+OUT_OF_ORDER = {"bf": "3", "x264-params": "b-adapt=0"}
 CHAPTERS = [
     {"id": 1, "start": 0, "end": 200, "time_base": MS, "metadata": {"title": "one"}},
     {"id": 2, "start": 200, "end": 480, "time_base": MS, "metadata": {"title": "two"}},
@@ -98,6 +99,52 @@ def test_times_stay_to_the_tick_for_picture_and_sound(
     assert [p.time_base for p in after] == [p.time_base for p in before]
     if audio:
         assert packets(output, "audio") == packets(path, "audio")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("out.mp4", {}),
+        ("out.mp4", {"encoder_options": OUT_OF_ORDER}),
+        ("out.mp4", {"compare": True}),
+        ("out.mkv", {"encoder_options": OUT_OF_ORDER}),
+        ("out.mkv", {"codec": "ffv1"}),
+        ("out.webm", {}),
+    ],
+)
+def test_the_last_picture_is_held_as_long(
+    make_clip: ClipMaker, name: str, options: dict[str, Any]
+) -> None:
+    path = make_clip("in.mp4", time_base=MS, pts=range(0, 320, 40), options={"bf": "0"})
+    held = path.with_name("held.mp4")
+    with av.open(str(path)) as whole, av.open(str(held), "w") as copy:
+        stream = copy.add_stream_from_template(whole.streams.video[0])
+        *others, last = (packet for packet in whole.demux() if packet.size)
+        last.duration = round(5 / last.time_base)
+        for packet in (*others, last):
+            packet.stream = stream
+            copy.mux(packet)
+    output = path.with_name(name)
+    deblur(held, output, **options)
+    assert seconds(output) == pytest.approx(seconds(held)) == pytest.approx(5.28)
+    part = {"start": Fraction("0.1"), "duration": Fraction(2), "overwrite": True}
+    deblur(held, output, **options, **part)
+    assert seconds(output) == pytest.approx(2, abs=0.05)
+
+
+def test_a_pause_before_the_end_is_not_taken_for_the_last_picture(make_clip: ClipMaker) -> None:
+    """MP4 with frames out of order gives each the duration of another."""
+    pts = [0, 40, 80, 120, 5120, 5160, 5200, 5240]
+    path = make_clip("in.mp4", time_base=MS, pts=pts, options=OUT_OF_ORDER)
+    assert max(picture.duration * picture.time_base for picture in pictures(path)[4:]) > 4
+    deblur(path, path.with_name("out.mkv"))
+    assert 5.2 < seconds(path.with_name("out.mkv")) < 6
+
+
+def seconds(path: Path) -> float:
+    with av.open(str(path)) as container:
+        assert container.duration is not None
+        return container.duration / av.time_base
 
 
 def test_tracks_tags_and_chapters_are_copied(make_clip: ClipMaker) -> None:

@@ -32,6 +32,7 @@ from streamdeblur.frames import (
     usual_matrix,
 )
 from streamdeblur.video.clocks import FrameCounter
+from streamdeblur.video.durations import Durations
 from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
@@ -106,14 +107,19 @@ class PictureTrack:
         """FFmpeg's name of the encoder."""
         # Siblings share it, being parts of one track.
         self._counter = None if self._keeps_times() else FrameCounter(info.rate)
+        self._durations = Durations(self._time_base(), info.rate)
 
     @property
     def notices(self) -> list[str]:
         """What becomes of the input's codec and layout, one line each."""
         return list(self._encoding.notices)
 
-    def open(self, original: VideoStream | None = None) -> None:
-        """Add the track to the output and open its encoder; tags are those of `original`.
+    def open(self, original: VideoStream | None = None, end: Fraction | None = None) -> None:
+        """Add the track to the output and open its encoder.
+
+        Args:
+            original: whose tags are taken over.
+            end: when the last picture ends at the latest, in seconds; None if that is not known.
 
         Raises:
             VideoError: the encoder does not work as asked.
@@ -146,6 +152,7 @@ class PictureTrack:
         if original is not None:
             stream.metadata.update(_lasting(original.metadata))
             stream.disposition = original.disposition
+            self._durations.end = end
         advice = "check its options"
         if maker_of(encoding.encoder):
             advice = "is its GPU here? --codec gpu takes one that works, if any"
@@ -165,17 +172,21 @@ class PictureTrack:
             picture = side_by_side(scaled(planar_copy(frame.picture), *size), picture)
         picture = self._as_coded(picture)
         picture.time_base = self._info.time_base
+        ticks = (frame.picture.time_base or picture.time_base) / picture.time_base
+        picture.duration = round(frame.picture.duration * ticks)
         return picture
 
     def encode(self, picture: av.VideoFrame) -> list[Packet[Any]]:
         """Encode a finished picture; the packets may be those of earlier ones, or none."""
         if self._counter is not None:
             self._counter.place(picture)
-        return self._stream.encode(picture)
+        else:
+            self._durations.note(picture)
+        return self._durations.given(self._stream.encode(picture))
 
     def flush(self) -> list[Packet[Any]]:
         """The packets that the encoder still holds."""
-        return self._stream.encode(None)
+        return self._durations.given_last(self._stream.encode(None))
 
     def go_on_after(self, times: Callable[[], list[int]]) -> None:
         """Packets with these times, in ticks of the output, are there from an interrupted run.
