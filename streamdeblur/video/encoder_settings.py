@@ -119,19 +119,20 @@ def _hdr_parameters(info: VideoInfo, encoder: str) -> list[str]:
         "libsvtav1": ("mastering-display", "content-light"),
     }[encoder]
     if info.mastering_display:
-        # x264 and x265 count in 1/50000 and 1/10000 cd/m², SVT-AV1 in units.
-        steps = (1, 1) if encoder == "libsvtav1" else (50_000, 10_000)
+        # x264 and x265 count whole steps of 1/50000 and 1/10000 cd/m², SVT-AV1 in units.
+        step, light_step = (None, None) if encoder == "libsvtav1" else (50_000, 10_000)
         *points, least, most = info.mastering_display
         red, green, blue, white = (
-            f"({_number(x * steps[0])},{_number(y * steps[0])})"
+            f"({_number(x, step)},{_number(y, step)})"
             for x, y in zip(points[::2], points[1::2], strict=True)
         )
-        levels = f"({_number(most * steps[1])},{_number(least * steps[1])})"
+        levels = f"({_number(most, light_step)},{_number(least, light_step)})"
         parameters.append(f"{display}=G{green}B{blue}R{red}WP{white}L{levels}")
     if info.content_light:
         parameters.append("{}={},{}".format(light, *info.content_light))
     return parameters
 
 
-def _number(value: Fraction) -> str:
-    return str(value) if value.denominator == 1 else f"{float(value):.6g}"
+def _number(value: Fraction, steps: int | None) -> str:
+    """A number in steps of which so many make a unit; in units if that is None."""
+    return f"{float(value):.6g}" if steps is None else str(round(value * steps))

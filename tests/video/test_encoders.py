@@ -109,6 +109,32 @@ def test_hdr_tags_reach_the_encoder(make_clip: ClipMaker) -> None:
         assert after.color_trc == 16
 
 
+def test_hdr_tags_pass_from_av1_to_other_codecs(make_clip: ClipMaker) -> None:
+    """It counts in parts of 65536, which are no whole numbers of other codecs' steps."""
+    display = "G(0.265,0.69)B(0.15,0.06)R(0.68,0.32)WP(0.3127,0.329)L(1000,0.0001)"
+    parameters = f"mastering-display={display}:content-light=1000,400"
+    path = make_clip(
+        "hdr.mkv",
+        codec="libsvtav1",
+        pix_fmt="yuv420p10le",
+        options={"preset": "12", "svtav1-params": parameters},
+        color_primaries=9,
+        color_trc=16,
+        pts=range(3),
+    )
+    with FileSource(path) as source:
+        before = source.info.mastering_display
+    assert before is not None
+    for codec in ("libx265", "libx264", "libsvtav1"):
+        sink = deblur(path, path.with_name("out.mkv"), codec=codec, overwrite=True)
+        assert not any("HDR" in notice for notice in sink.notices)
+        with FileSource(path.with_name("out.mkv")) as source:
+            after = source.info.mastering_display
+        assert after is not None
+        for old, new in zip(before, after, strict=True):
+            assert abs(old - new) <= Fraction(1, 20_000)
+
+
 def test_encoder_options_reach_the_encoder(clip: Path) -> None:
     small, large = clip.with_name("small.mp4"), clip.with_name("large.mp4")
     deblur(clip, small, crf=40, preset="fast", encoder_options={"g": "3"})
