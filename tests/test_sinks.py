@@ -187,6 +187,17 @@ def test_an_mp4_keeps_rotation_cover_place_and_chapters(make_clip: ClipMaker) ->
     assert abs(FileSource(output).info.rotation) == 180
 
 
+@pytest.mark.parametrize("name", ["out.mov", "out.mkv", "out.webm", "out.ts", "out.avi", "out.mpg"])
+def test_rotation_that_is_lost_is_said(make_clip: ClipMaker, name: str) -> None:
+    def said(path: Path) -> bool:
+        notices = deblur(path, path.with_name(name), overwrite=True).notices
+        return any("can't keep the rotation: use .mp4, .mov or .mkv" in line for line in notices)
+
+    turned = make_clip("turned.mp4", rotation=90)
+    assert said(turned) == (pictures(turned.with_name(name))[0].rotation != 90)
+    assert not said(make_clip("upright.mp4"))
+
+
 def test_unusual_tags_stay_in_an_mp4(make_clip: ClipMaker) -> None:
     path = make_clip("in.mkv", metadata={"firmware": "H19", "title": "Holiday"})
     deblur(path, path.with_name("out.mp4"))

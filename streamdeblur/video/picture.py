@@ -41,6 +41,7 @@ from streamdeblur.video.headers import MATROSKA
 
 VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
+_TURNING = {"mov", "mp4", "ipod", "3gp", "3g2", "ismv", "f4v", *MATROSKA}  # for display
 
 
 _HOLDS = {
@@ -228,6 +229,8 @@ class PictureTrack:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
         elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
             notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
+        if info.display_matrix and kind not in _TURNING:
+            notices.append(f"{kind} can't keep the rotation: use .mp4, .mov or .mkv")
         aspect = info.sample_aspect_ratio or 1
         if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):
             # Those write it into the video itself; PyAV cannot hand it to the container.
