@@ -24,6 +24,7 @@ from streamdeblur.video.outputs import open_output, open_pipe, part_name, refuse
 from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 from streamdeblur.video.segments import SegmentedTrack
+from streamdeblur.video.timecode import frames_in, set_on
 from streamdeblur.video.tracks import Part, TrackCopier, packet_time
 
 
@@ -116,6 +117,8 @@ class FileSink:
             end = _end_of(copier.picture, Part.of(copy_from))
             copier.add_tracks(lambda: self._track.open(copier.picture, end))
             copied = copier.notices
+            if isinstance(copy_from, FileSource) and copy_from.begin is not None:
+                self._set_timecodes_on(copy_from, copier.picture)
         else:
             self._track.open()
         with translated(f"can't write {self.path}"):
@@ -169,6 +172,14 @@ class FileSink:
         except BaseException:
             self._discard()
             raise
+
+    def _set_timecodes_on(self, source: FileSource, picture: VideoStream) -> None:
+        """Let the time codes of a part begin where it does."""
+        assert source.begin is not None
+        before = source.begin - Fraction(source.container.start_time or 0, av.time_base)
+        rate = picture.guessed_rate or source.info.rate
+        tags = [self._output.metadata, *(stream.metadata for stream in self._output.streams)]
+        set_on(tags, frames_in(before, rate), rate)
 
     def _finished(self, frame: Frame) -> av.VideoFrame:
         with translated(f"can't write {self.path}"):
