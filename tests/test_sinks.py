@@ -187,6 +187,23 @@ def test_an_mp4_keeps_rotation_cover_place_and_chapters(make_clip: ClipMaker) ->
     assert abs(FileSource(output).info.rotation) == 180
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("in.avi", "avi"), ("in.mp4", "mp4"), ("in.mp4", "mkv")]
+)
+def test_texts_in_no_known_encoding_stay_as_they_are(
+    make_clip: ClipMaker, name: str, kind: str
+) -> None:
+    """Those of the file, and of a track of sound, which must not be left out for them."""
+    has_sound = name != "in.avi"
+    path = make_clip(name, metadata={"title": "cafe au lait"}, audio=has_sound)
+    content = path.read_bytes().replace(b"cafe", b"caf\xe9").replace(b"Sound", b"S\xf6und")
+    path.write_bytes(content)
+    output = path.with_name(f"out.{kind}")
+    deblur(path, output)
+    assert b"caf\xe9 au lait" in output.read_bytes()
+    assert (b"S\xf6undHandler" in output.read_bytes()) == has_sound
+
+
 @pytest.mark.parametrize("name", ["out.mov", "out.mkv", "out.webm", "out.ts", "out.avi", "out.mpg"])
 def test_rotation_that_is_lost_is_said(make_clip: ClipMaker, name: str) -> None:
     def said(path: Path) -> bool:

@@ -33,6 +33,8 @@ PROGRESSIVE = 1
 LEAP_BACK = 1
 """Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
 MATROSKA = {"matroska", "webm"}
+AS_BYTES = "surrogateescape"
+"""How tags are read and written whose texts are in no known encoding: as they are."""
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
 _BOUNDS = {"max_pixels": str(MAX_PIXELS)}
@@ -92,7 +94,7 @@ def open_container(
                     "format_whitelist": ",".join(av.formats_available - _REFERRING),
                     "pattern_type": "none",  # `%03d.png` is one picture and no series
                 },
-                metadata_errors="replace",
+                metadata_errors=AS_BYTES,
                 hwaccel=accelerator,
             )
         except FFmpegError as error:

@@ -11,6 +11,7 @@ from av.container import OutputContainer
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
+from streamdeblur.video.headers import AS_BYTES
 
 _NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
 _AUDIO_RATE = 48_000
@@ -59,7 +60,13 @@ def open_pipe(descriptor: int, form: str | None, info: VideoInfo) -> OutputConta
     """
     options = {**_container_options(info), "movflags": "frag_keyframe+empty_moov"}
     try:
-        output = av.open(f"pipe:{descriptor}", "w", format=form, container_options=options)
+        output = av.open(
+            f"pipe:{descriptor}",
+            "w",
+            format=form,
+            container_options=options,
+            metadata_errors=AS_BYTES,
+        )
     except ValueError as error:
         raise VideoError(
             f"there is no format {form}: use matroska, mpegts, nut, mp4, yuv4mpegpipe or rawvideo"
@@ -79,7 +86,11 @@ def open_output(
     """
     try:
         output = av.open(
-            str(part.absolute()), "w", format=form, container_options=_container_options(info)
+            str(part.absolute()),
+            "w",
+            format=form,
+            container_options=_container_options(info),
+            metadata_errors=AS_BYTES,
         )
     except ValueError as error:
         if form:

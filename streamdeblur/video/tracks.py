@@ -18,7 +18,7 @@ from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
-from streamdeblur.video.headers import MATROSKA, is_pipe, open_container, picture_stream
+from streamdeblur.video.headers import AS_BYTES, MATROSKA, is_pipe, open_container, picture_stream
 from streamdeblur.video.order import DISORDER, Order
 
 if TYPE_CHECKING:
@@ -263,7 +263,7 @@ def _fits(stream: Stream, container: str) -> bool:
         return False
     if av.ContainerFormat(container, "w").flags & _NO_TIMES:
         return False  # a bare stream of one track, into which another would be mixed
-    trial = av.open(io.BytesIO(), "w", format=container)
+    trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
     try:
         trial.add_stream_from_template(stream, opaque=True)
         trial.start_encoding()
