@@ -251,7 +251,8 @@ def _missing_seconds(source: FileSource, progress: Progress) -> float:
     info = source.info
     if info.duration is None or not progress.written:
         return 0.0
-    missing = info.duration - (progress.pts * info.time_base + 1 / info.rate)
+    shown = max(progress.duration * info.time_base, 1 / info.rate)
+    missing = info.duration - (progress.pts * info.time_base + shown)
     return float(missing) if missing > max(Fraction(1), info.duration / 20) else 0.0
 
 

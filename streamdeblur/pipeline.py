@@ -38,6 +38,8 @@ class Progress:
     """Frames that the sink has taken."""
     pts: int = 0
     """Of the last frame written, in ticks."""
+    duration: int = 0
+    """For how many ticks it is shown; 0 if that is not known."""
     dropped: int = 0
     """Frames of a live source that came while the network was busy with others."""
     started: float = field(default_factory=time.perf_counter)
@@ -120,7 +122,7 @@ def run(
                 sink.write(frame)
                 busy["write"] += time.perf_counter() - began
                 progress.written += 1
-                progress.pts = frame.pts
+                progress.pts, progress.duration = frame.pts, frame.picture.duration
                 on_progress(progress)
             elif source.live:
                 on_progress(progress)

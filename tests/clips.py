@@ -76,6 +76,20 @@ def write_clip(
     return path
 
 
+def with_last_held(clip: Path, seconds: int) -> Path:
+    """The same clip in MP4, whose last picture is shown for so long."""
+    held = clip.with_name("held.mp4")
+    with av.open(str(clip)) as whole, av.open(str(held), "w") as copy:
+        stream = copy.add_stream_from_template(whole.streams.video[0])
+        *others, last = (packet for packet in whole.demux() if packet.size)
+        assert last.time_base is not None
+        last.duration = round(seconds / last.time_base)
+        for packet in (*others, last):
+            packet.stream = stream
+            copy.mux(packet)
+    return held
+
+
 def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFrame:
     """A picture whose samples take every value that its depth allows."""
     rng = np.random.default_rng(seed)

@@ -21,6 +21,7 @@ from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
 from streamdeblur.video.outputs import default_output
+from tests.clips import with_last_held
 from tests.conftest import ClipMaker
 from tests.footage import deblur, packets, pictures, samples
 
@@ -116,14 +117,7 @@ def test_the_last_picture_is_held_as_long(
     make_clip: ClipMaker, name: str, options: dict[str, Any]
 ) -> None:
     path = make_clip("in.mp4", time_base=MS, pts=range(0, 320, 40), options={"bf": "0"})
-    held = path.with_name("held.mp4")
-    with av.open(str(path)) as whole, av.open(str(held), "w") as copy:
-        stream = copy.add_stream_from_template(whole.streams.video[0])
-        *others, last = (packet for packet in whole.demux() if packet.size)
-        last.duration = round(5 / last.time_base)
-        for packet in (*others, last):
-            packet.stream = stream
-            copy.mux(packet)
+    held = with_last_held(path, 5)
     output = path.with_name(name)
     deblur(held, output, **options)
     assert seconds(output) == pytest.approx(seconds(held)) == pytest.approx(5.28)

@@ -33,6 +33,7 @@ PROGRESSIVE = 1
 LEAP_BACK = 1
 """Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
 MATROSKA = {"matroska", "webm"}
+MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 AS_BYTES = "surrogateescape"
 """How tags are read and written whose texts are in no known encoding: as they are."""
 MAX_PIXELS = 2**27

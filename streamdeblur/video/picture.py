@@ -37,11 +37,10 @@ from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
 from streamdeblur.video.hardware import maker_of
-from streamdeblur.video.headers import MATROSKA
+from streamdeblur.video.headers import MATROSKA, MOV_FAMILY
 
 VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
-_TURNING = {"mov", "mp4", "ipod", "3gp", "3g2", "ismv", "f4v", *MATROSKA}  # for display
 
 
 _HOLDS = {
@@ -229,7 +228,7 @@ class PictureTrack:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
         elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
             notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
-        if info.display_matrix and kind not in _TURNING:
+        if info.display_matrix and kind not in MOV_FAMILY | MATROSKA:
             notices.append(f"{kind} can't keep the rotation: use .mp4, .mov or .mkv")
         aspect = info.sample_aspect_ratio or 1
         if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):

@@ -18,13 +18,19 @@ from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
-from streamdeblur.video.headers import AS_BYTES, MATROSKA, is_pipe, open_container, picture_stream
+from streamdeblur.video.headers import (
+    AS_BYTES,
+    MATROSKA,
+    MOV_FAMILY,
+    is_pipe,
+    open_container,
+    picture_stream,
+)
 from streamdeblur.video.order import DISORDER, Order
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
-_MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
 _NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
@@ -168,7 +174,7 @@ class TrackCopier:
         own = {"major_brand", "minor_version", "compatible_brands", "encoder"}
         tags = {key: text for key, text in self._input.metadata.items() if key not in own}
         self._output.metadata.update(tags)
-        if self._output.format.name in _MOV_FAMILY:
+        if self._output.format.name in MOV_FAMILY:
             # A tag can end in its language, as in `location-eng`.
             self._keep_tags([key for key in tags if key.partition("-")[0] not in _ITUNES_TAGS])
         chapters = [_moved(chapter, self._part) for chapter in self._input.chapters()]
@@ -258,7 +264,7 @@ def _fits(stream: Stream, container: str) -> bool:
     Some refuse only when the header is written, so one is written to memory. Camera makers' data
     has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
     """
-    nameless = {None} if container in _MOV_FAMILY else {None, "bin_data"}
+    nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
     if isinstance(stream, DataStream) and stream.name in nameless:
         return False
     if av.ContainerFormat(container, "w").flags & _NO_TIMES:

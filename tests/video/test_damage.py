@@ -25,7 +25,7 @@ from streamdeblur.sources import FileSource
 from streamdeblur.video.damage import SliceChecksums
 from streamdeblur.video.fitting import scaled
 from streamdeblur.video.tracks import TrackCopier
-from tests.clips import write_clip
+from tests.clips import with_last_held, write_clip
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import identity
 
@@ -249,6 +249,13 @@ def test_a_header_that_lies_about_its_duration_is_no_damage(make_clip: ClipMaker
     assert code == 0, said
     assert "ends 16.0 s before the file should" in said[-1]
     assert len(times(clip.with_name("out.mkv"))) == 50
+
+
+def test_a_last_picture_that_is_held_is_no_early_end(make_clip: ClipMaker, run: Run) -> None:
+    held = with_last_held(make_clip("in.mp4", options={"bf": "0"}), 5)
+    code, said = run(held, held.with_name("out.mkv"))
+    assert code == 0, said
+    assert "before the file should" not in "".join(said)
 
 
 def test_the_last_frames_that_were_cut_off_are_missed(make_clip: ClipMaker, run: Run) -> None:
