@@ -1,4 +1,4 @@
-"""The `streamdeblur` command: flags in, exit code out. The only file that prints.
+"""The `streamdeblur` command: flags in, exit code out. Only it prints; `display` draws.
 
 What is heavy is imported after parsing, so that `--help` and usage errors answer at once.
 """

@@ -22,7 +22,7 @@ _CORES_A_HELPER = 4
 
 
 class Network(Protocol):
-    """What sharpens frames: a `Deblurrer`."""
+    """What sharpens frames: a `Deblurrer`, or something around one."""
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield as many frames, in the same order, each with its `sharp` set."""

@@ -133,8 +133,6 @@ def test_plain_onnxruntime_needs_no_streamdeblur(tmp_path: Path) -> None:
 
 
 def test_examples_run_with_the_bundled_model(tmp_path: Path) -> None:
-    if not (ROOT / "streamdeblur" / "models" / "fast.onnx").exists():
-        pytest.skip("this checkout has no bundled model")
     run("deblur_file.py", SAMPLES / "gallery.mp4", tmp_path / "out.mp4", "--duration", "0.1")
     run("plain_onnxruntime.py", SAMPLES / "gallery.mp4", tmp_path / "out.png", "--frame", "0")
 
