@@ -25,7 +25,7 @@ from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 from streamdeblur.video.segments import SegmentedTrack
 from streamdeblur.video.timecode import frames_in, set_on
-from streamdeblur.video.tracks import Part, TrackCopier, packet_time
+from streamdeblur.video.tracks import TrackCopier, packet_time
 
 
 class FileSink:
@@ -41,8 +41,7 @@ class FileSink:
     Args:
         path: the output; its extension names the container, unless `form` does.
         info: of the video that the frames come from.
-        copy_from: where the other tracks, chapters and tags come from; a `FileSource` also says
-            which part of them.
+        copy_from: where the other tracks, chapters and tags come from, of the part that it reads.
         codec: encoder or codec family; by default that of the input.
         crf: quality in the encoder's own measure, less is better.
         preset: speed in the encoder's own words.
@@ -64,7 +63,7 @@ class FileSink:
         path: Path | str,
         info: VideoInfo,
         *,
-        copy_from: FileSource | Path | None = None,
+        copy_from: FileSource | None = None,
         codec: str | None = None,
         crf: float | None = None,
         preset: str | None = None,
@@ -91,7 +90,7 @@ class FileSink:
         if self.is_pipe:
             self._output = open_pipe(descriptor, form, info)
         else:
-            original = copy_from.path if isinstance(copy_from, FileSource) else copy_from
+            original = copy_from.path if copy_from else None
             refuse_paths(self.path, self._part, original, overwrite)
             self._output = open_output(self.path, self._part, info, form)
         self._journal: Journal | None = None
@@ -114,10 +113,10 @@ class FileSink:
         copied: list[str] = []
         if copy_from is not None:
             self._copier = copier = TrackCopier(copy_from, self._output)
-            end = _end_of(copier.picture, Part.of(copy_from))
+            end = _end_of(copier.picture, copy_from)
             copier.add_tracks(lambda: self._track.open(copier.picture, end))
             copied = copier.notices
-            if isinstance(copy_from, FileSource) and copy_from.begin is not None:
+            if copy_from.begin is not None:
                 self._set_timecodes_on(copy_from, copier.picture)
         else:
             self._track.open()
@@ -264,7 +263,7 @@ class FileSink:
             self._part.unlink(missing_ok=True)
 
 
-def _end_of(picture: VideoStream, part: Part) -> Fraction | None:
+def _end_of(picture: VideoStream, part: FileSource) -> Fraction | None:
     """When the picture ends, in seconds of the output's clock; None if the input does not say."""
     ends = [] if part.end is None else [part.end]
     if picture.duration is not None:

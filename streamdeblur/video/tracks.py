@@ -6,13 +6,11 @@ import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
@@ -22,8 +20,6 @@ from streamdeblur.video.headers import (
     AS_BYTES,
     MATROSKA,
     MOV_FAMILY,
-    is_pipe,
-    open_container,
     picture_stream,
 )
 from streamdeblur.video.order import DISORDER, Order
@@ -42,25 +38,6 @@ _ITUNES_TAGS = {
 # fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The part of a file that is copied, in seconds of the file's own clock."""
-
-    begin: Fraction | None = None
-    """None: from the first packet."""
-    end: Fraction | None = None
-    """None: to the last packet."""
-    shift: Fraction = Fraction(0)
-    """By how much timestamps are set back."""
-
-    @classmethod
-    def of(cls, source: FileSource | Path) -> Part:
-        """What a source reads; everything if only a path is given."""
-        if isinstance(source, Path):
-            return cls()
-        return cls(source.begin, source.end, source.shift)
-
-
 class TrackCopier:
     """Copies every track but the picture into an output, never ahead of the picture.
 
@@ -69,20 +46,19 @@ class TrackCopier:
     begin in it.
 
     Args:
-        copy_from: the file, or what reads it.
+        copy_from: what reads the file, or a part of it.
         output: where the tracks go.
 
     Raises:
         VideoError: the file cannot be read.
     """
 
-    def __init__(self, copy_from: FileSource | Path, output: OutputContainer) -> None:
+    def __init__(self, copy_from: FileSource, output: OutputContainer) -> None:
         self._output = output
-        self._part = Part.of(copy_from)
-        path = copy_from.path if isinstance(copy_from, FileSource) else copy_from
-        self._pipe = copy_from if isinstance(copy_from, FileSource) and is_pipe(path) else None
-        self._input = self._opened(copy_from) if self._pipe is None else self._pipe.container
-        self.picture = picture_stream(self._input, path)
+        self._source = copy_from
+        self._pipe = copy_from if copy_from.is_pipe else None
+        self._input = copy_from.container if copy_from.is_pipe else copy_from.reopened()
+        self.picture = picture_stream(self._input, copy_from.path)
         """The stream that is not copied."""
         if self._pipe is None:
             self.picture.discard = Discard.all
@@ -92,7 +68,7 @@ class TrackCopier:
         self._packets: Iterator[Packet[Any]] = iter(())
         self._running: set[int] = set()
         self._begun: set[int] = set()
-        self._order = Order(copy_from.jumps if isinstance(copy_from, FileSource) else ())
+        self._order = Order(copy_from.jumps)
         self._next: Packet[Any] | None = None
         self._is_placed = False
         self.notices: list[str] = []
@@ -109,7 +85,7 @@ class TrackCopier:
 
     def advance(self, until: Fraction | None = None) -> None:
         """Write the packets up to `until`, in seconds of the output's clock; all if None."""
-        until = None if until is None else until + self._part.shift  # now of the file's clock
+        until = None if until is None else until + self._source.shift  # now of the file's clock
         while (packet := self._next or self._following()) is not None:
             self._next = packet
             self._is_placed = self._is_placed or self._order.place(packet, until)
@@ -128,21 +104,16 @@ class TrackCopier:
         self._running = {stream.index for stream in copied if stream.type != "attachment"}
         if self._pipe is not None:
             return
-        if self._part.begin:
+        if self._source.begin:
             # Early, since a seek without an index may land late; packets before are left out.
             with suppress(FFmpegError):
-                self._input.seek(math.floor((self._part.begin - DISORDER) * av.time_base))
+                self._input.seek(math.floor((self._source.begin - DISORDER) * av.time_base))
         self._packets = self._read(copied)
 
     def close(self) -> None:
         """Close the file that is read; a pipe is its source's. Harmless when repeated."""
         if self._pipe is None:
             self._input.close()
-
-    @staticmethod
-    def _opened(copy_from: FileSource | Path) -> InputContainer:
-        """The file, opened for its tracks."""
-        return open_container(copy_from) if isinstance(copy_from, Path) else copy_from.reopened()
 
     def _add(self, stream: Stream) -> None:
         """Add a track's copy to the output, or a notice that it is left out."""
@@ -177,7 +148,7 @@ class TrackCopier:
         if self._output.format.name in MOV_FAMILY:
             # A tag can end in its language, as in `location-eng`.
             self._keep_tags([key for key in tags if key.partition("-")[0] not in _ITUNES_TAGS])
-        chapters = [_moved(chapter, self._part) for chapter in self._input.chapters()]
+        chapters = [_moved(chapter, self._source) for chapter in self._input.chapters()]
         self._output.set_chapters([chapter for chapter in chapters if chapter is not None])
 
     def _keep_tags(self, unusual: list[str]) -> None:
@@ -206,7 +177,7 @@ class TrackCopier:
 
     def _is_begun(self, packet: Packet[Any]) -> bool:
         """Whether a packet is of a track that is copied, and not before the part."""
-        index, moment, begin = packet.stream_index, packet_time(packet), self._part.begin
+        index, moment, begin = packet.stream_index, packet_time(packet), self._source.begin
         if not packet.size or index not in self._copies:
             return False
         if _is_attached(packet):
@@ -221,7 +192,7 @@ class TrackCopier:
 
     def _is_past(self, packet: Packet[Any]) -> bool:
         """Whether a packet, set in order, comes after the part; its track has ended then."""
-        moment, end = packet_time(packet), self._part.end
+        moment, end = packet_time(packet), self._source.end
         if moment is None or end is None or moment < end or _is_attached(packet):
             return False
         self._running.discard(packet.stream_index)
@@ -232,7 +203,7 @@ class TrackCopier:
     def _write(self, packet: Packet[Any]) -> None:
         """Write a packet on the output's clock."""
         if not _is_attached(packet):
-            _shift(packet, self._part.shift)
+            _shift(packet, self._source.shift)
         # A track that was in Matroska says by itself how far it is to be moved.
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if no_past and _ends_before_zero(packet):
@@ -305,7 +276,7 @@ def _ends_before_zero(packet: Packet[Any]) -> bool:
     return packet.pts is not None and packet.pts + (packet.duration or 0) <= 0 > packet.pts
 
 
-def _moved(chapter: Chapter, part: Part) -> Chapter | None:
+def _moved(chapter: Chapter, part: FileSource) -> Chapter | None:
     """A chapter within the part and on the output's clock; None if it lies outside."""
     base = chapter["time_base"] or Fraction(1)
     begin, end = chapter["start"] * base, chapter["end"] * base

@@ -42,11 +42,14 @@ def test_the_input_is_never_the_output(clip: Path, overwrite: bool) -> None:
         aliases += [clip.with_name("link.mp4"), clip.with_name("hard.mp4")]
         aliases[1].symlink_to(clip)
         aliases[2].hardlink_to(clip)
-    for alias in aliases:
-        message = refused(alias, copy_from=clip, overwrite=overwrite)
-        assert "would replace the input" in message
+    with FileSource(clip) as source:
+        for alias in aliases:
+            message = refused(alias, copy_from=source, overwrite=overwrite)
+            assert "would replace the input" in message
     part = clip.rename(clip.with_name("new.part.mp4"))
-    assert "would replace the input" in refused(clip.with_name("new.mp4"), copy_from=part)
+    with FileSource(part) as source:
+        message = refused(clip.with_name("new.mp4"), copy_from=source)
+    assert "would replace the input" in message
     assert part.read_bytes() == content
 
 
