@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -15,8 +14,9 @@ import av
 import onnxruntime
 
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.errors import VideoError
-from streamdeblur.resume import digest_of, finished_before, identity_of_input, work_folder
+from streamdeblur.resume import finished_before, identity_of_input, work_folder
 from streamdeblur.versions import installed
 
 # What of the command line changes nothing of the output, or is known more exactly.
@@ -90,13 +90,12 @@ class Ledger:
             )
 
     def _line(self, path: Path, output: Path) -> dict[str, Any]:
-        made_of = json.dumps([identity_of_input(path), self._settings], sort_keys=True)
         found = output.stat()
         return {
             "output": output.name,
             "size": found.st_size,
             "changed": found.st_mtime_ns,
-            "made_of": hashlib.sha256(made_of.encode()).hexdigest(),
+            "made_of": digest_of_facts([identity_of_input(path), self._settings]),
         }
 
 

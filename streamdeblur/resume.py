@@ -53,12 +53,6 @@ def identity_of_input(path: Path) -> dict[str, Any]:
     return {"size": found.st_size, "changed": found.st_mtime_ns, "ends": digest.hexdigest()}
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a whole file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @dataclass(slots=True)
 class _State:
     """What the journal holds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import shutil
@@ -22,11 +21,11 @@ import numpy as np
 import onnxruntime as ort
 
 from streamdeblur.cache import cache_folder
+from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.errors import ModelError
 from streamdeblur.network import devices, nvidia
 from streamdeblur.network.binding import BoundSession, Tensor
 from streamdeblur.network.session import Setting, open_session
-from streamdeblur.network.speeds import model_hash
 from streamdeblur.threads import promised, turnstile
 
 Shape = tuple[int, ...]
@@ -67,8 +66,7 @@ def engine_folder(path: Path, shape: Shape, setting: Setting, version: str) -> P
     An engine fits one GPU, precision and version of all that had a part in it; another of any has
     a folder of its own.
     """
-    facts = _facts(path, shape, setting, version)
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+    key = digest_of_facts(_facts(path, shape, setting, version))[:20]
     return cache_folder() / "tensorrt" / key
 
 
@@ -251,7 +249,7 @@ def main(argv: list[str]) -> int:
 def _facts(path: Path, shape: Shape, setting: Setting, version: str) -> dict[str, Any]:
     gpu = nvidia.gpu(setting.gpu)
     return {
-        "model": model_hash(path),
+        "model": digest_of(path),
         "shape": list(shape),
         "precision": setting.precision,
         "onnxruntime": ort.__version__,

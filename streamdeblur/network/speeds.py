@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 import onnxruntime as ort
 
 from streamdeblur.cache import cache_folder
+from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.network import nvidia
 from streamdeblur.network.catalogue import ModelFiles
 from streamdeblur.threads import usable_cores
@@ -46,11 +46,6 @@ def remember(files: ModelFiles, times: dict[tuple[str, str], float], gpu: int = 
     return path
 
 
-def model_hash(path: Path) -> str:
-    """Of the file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def processor_name() -> str:
     """As its maker calls it, where the system tells."""
     with suppress(OSError):
@@ -68,9 +63,9 @@ def _key(files: ModelFiles, number: int) -> str:
         "gpu": [gpu.name, gpu.cuda] if gpu else None,
         "onnxruntime": ort.__version__,
         "plugins": sorted(_plugin_versions()),
-        "models": sorted(model_hash(path) for path in files.paths.values()),
+        "models": sorted(digest_of(path) for path in files.paths.values()),
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return digest_of_facts(facts)
 
 
 def _plugin_versions() -> list[str]:
