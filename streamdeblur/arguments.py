@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from streamdeblur.errors import VideoError
 
-Kind = Literal["image", "file", "files", "played", "camera", "screen", "stream", "pipe", "filter"]
-"""What is deblurred: a picture, a video, several of either, a file as if it were live, or a kind of
-what is live."""
+if TYPE_CHECKING:
+    from streamdeblur.live import addresses
+
+    Kind = Literal["image", "file", "files", "played"] | addresses.Kind
+    """What is deblurred: a picture, a video, several of either, a file as if it were live, or a
+    kind of what is live."""
+
 
 _EXAMPLES = """\
 examples:
@@ -73,7 +77,8 @@ _FITTING: tuple[tuple[str, set[Kind], str], ...] = (
     ("rtsp_transport", {"stream"}, "streams"),
     ("retry", _SCREENS | {"stream"}, "cameras and streams"),
     ("max_latency keep_model", _LIVE, "what is live"),
-    ("realtime", _LIVE, "a single file"),
+    ("realtime", {"played", "pipe"}, "a single file and standard input"),
+    ("recursive", {"files"}, "folders"),
 )
 
 

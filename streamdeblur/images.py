@@ -24,6 +24,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
 from streamdeblur.video.headers import MAX_PIXELS
 from streamdeblur.video.outputs import part_name, refuse_paths
+from streamdeblur.video.parts import publish
 
 # Libvips tells of damage in images by warnings, which Python would print.
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
@@ -185,6 +186,7 @@ class ImageOutput:
             known = ", ".join(sorted(_SAVERS))
             raise VideoError(f"can't write {path}: images end in one of {known}")
         refuse_paths(path, part_name(path), original, overwrite)
+        self._overwrite = overwrite
 
     def write(self, image: StillImage, samples: NDArray[Any]) -> None:
         """Write samples with all else that the image file holds.
@@ -204,7 +206,7 @@ class ImageOutput:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a power cut must not leave the name without its content
-            part.replace(self.path)
+            publish(part, self.path, self._overwrite)
         except OSError as error:
             raise VideoError(f"can't write {self.path}: {error.strerror}") from error
         finally:

@@ -37,6 +37,8 @@ def deblur_single_file(
     account: Account | None = None,
 ) -> None:
     """Deblur the only file there is, with --resume not again; all as for `deblur_file`."""
+    if options.resume and (source.is_pipe or str(output) == "-"):
+        raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
 
     def work(load: Callable[[], Deblurrer]) -> None:
         deblur_file(source, output, options, load=load, say=say, display=display, account=account)
@@ -69,9 +71,6 @@ def deblur_file(
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
-    is_pipe = str(output) == "-"
-    if options.resume and (source.is_pipe or is_pipe):
-        raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
     sink = _sink(source, output, options)
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None

@@ -176,11 +176,11 @@ def finished_before(output: Path, made_of: Mapping[str, Any]) -> bool:
         output: that exists.
         made_of: what is to be the same in the identity of the work, as far as that is known.
     """
-    state = _read(work_folder(output))
-    if state is not None:
-        is_same = made_of.items() <= state.identity.items()
-        if not is_same or state.named != output.stat().st_size:
-            return False
+    state = _read(work_folder(output))  # the last of the work that is removed
+    if state is None or not made_of.items() <= state.identity.items():
+        return False
+    if state.named != output.stat().st_size:
+        return False
     _clear(output)
     return True
 

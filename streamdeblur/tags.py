@@ -107,8 +107,12 @@ def _read(data: bytes, order: str, words: str, start: int, referring: dict[int, 
             value = np.frombuffer(data, kind_of_number, numbers, place)
             if tag not in referring and kind not in _BIG:
                 found[tag] = kind, value
-            elif tag in referring and kind in _PLACES:
-                found[tag] = _read(data, order, words, int(value[0]), referring[tag])
+            elif (
+                tag in referring
+                and kind in _PLACES
+                and (inside := _read(data, order, words, int(value[0]), referring[tag]))
+            ):
+                found[tag] = inside  # and not an empty directory, which is none
     return found
 
 

@@ -25,18 +25,18 @@ RESULTS = ["--report", "r.html"], ["--resume"], ["--views", "2"]
 
 UNFIT = {
     ("p.png",): ("p.png is an image", [*LIVE, *STEPS, *READING, *FORMAT, *WRITING, *FILES]),
-    ("c.mkv",): ("c.mkv is a file", [*LIVE, *STEPS]),
+    ("c.mkv",): ("c.mkv is a file", [*LIVE, *STEPS, ["--recursive"]]),
     ("-", "-o", "out.mkv"): ("standard input is a file", [*LIVE, *STEPS]),
     ("p.png", "c.mkv"): ("these are files", [*LIVE, *STEPS, ["--realtime"]]),
     ("c.mkv", "--realtime"): ("c.mkv is played live", [*LIVE, *FILES, *RESULTS]),
     ("-",): ("standard input is live", [*LIVE, *READING, *FILES, *RESULTS]),
     ("camera:x",): (
         "camera x is live",
-        [["--rtsp-transport", "udp"], *READING, *FORMAT, *FILES, *RESULTS],
+        [["--realtime"], ["--rtsp-transport", "udp"], *READING, *FORMAT, *FILES, *RESULTS],
     ),
     ("rtsp://bob:sesame@10.0.0.7/x",): (
         "rtsp://10.0.0.7/x is live",
-        [*CAMERA, *READING, *FORMAT, *FILES, *RESULTS],
+        [["--recursive"], *CAMERA, *READING, *FORMAT, *FILES, *RESULTS],
     ),
 }
 

@@ -224,7 +224,7 @@ def test_a_run_killed_after_it_named_its_output_is_complete(
         assert main([str(clip), "-m", model, "--resume"]) == 0
     assert json.loads((work_folder(output) / "journal.json").read_text())["named"]
     content, work = output.read_bytes(), shutil.copytree(work_folder(output), clip.parent / "work")
-    for gone in ("", "packets", "journal.json"):  # it may have been removed in part
+    for gone in ("", "packets"):  # it may have been removed in part
         shutil.copytree(work, work_folder(output), dirs_exist_ok=True)
         (work_folder(output) / gone).unlink() if gone else None
         clip.with_name(ledger.NAME).unlink()  # which is written after that
@@ -235,6 +235,11 @@ def test_a_run_killed_after_it_named_its_output_is_complete(
     shutil.copytree(work, work_folder(output))
     assert main([str(clip), "-m", model, "--resume", "--strength", "0.5"]) == 1
     assert f"{output} exists; pass --overwrite" in lines(capfd)[-1]
+    clip.with_name(ledger.NAME).unlink()
+    (work_folder(output) / "journal.json").write_text("{}")  # which says nothing of the output
+    assert main([str(clip), "-m", model, "--resume"]) == 1
+    assert f"{output} exists; pass --overwrite" in lines(capfd)[-1]
+    assert (work_folder(output) / "packets").exists()
 
 
 def test_a_run_stopped_while_it_puts_all_together_has_nothing_left_to_do_but_that(
@@ -381,8 +386,8 @@ def test_a_folder_that_is_someone_elses_stays(
     notes = work_folder(output) / "notes.txt"
     notes.parent.mkdir()
     notes.write_text("mine")
-    assert main([str(clip), "-m", model, "--resume"]) == 0
-    assert "is there already" in lines(capfd)[-1]
+    assert main([str(clip), "-m", model, "--resume"]) == 1
+    assert f"{output} exists" in lines(capfd)[-1]
     assert notes.read_text() == "mine"
 
 

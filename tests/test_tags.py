@@ -142,4 +142,5 @@ def test_damage_does_no_harm(changes: dict[int, int], length: int) -> None:
     for place, value in changes.items():
         data[place] = value
     told = tags.told(bytes(data[:length]))
+    assert {} not in told.values()
     assert len(tags.alone(told)) < 20 * SIZE

@@ -137,5 +137,6 @@ def load_network(path: Path) -> tuple[Checkpoint, PaperGenerator | FastGenerator
         network = build(GeneratorConfig.from_dict(saved.generator_config))
         network.load_state_dict(saved.ema)
     except (RuntimeError, TypeError, KeyError) as error:  # torch's words on weights and shapes
-        raise ValueError(f"the weights in {path} do not fit its network: {error}") from error
+        words = " ".join(str(error).split())[:300]
+        raise ValueError(f"the weights in {path} do not fit its network: {words}") from error
     return saved, network.eval()

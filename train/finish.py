@@ -83,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         judged = {"val": options.val, "report": options.report}
         pairs = {title: metrics.load_pairs(folders) for title, folders in judged.items() if folders}
         made = finish(
-            checkpoint.load(options.run),
-            checkpoint.load(options.earlier) if options.earlier else None,
+            checkpoint.load_network(options.run)[0],
+            checkpoint.load_network(options.earlier)[0] if options.earlier else None,
             share=options.share,
             scale=options.scale,
             coring=options.coring,

@@ -93,6 +93,7 @@ class LiveSource(ClosedInTheEnd):
                 for picture, captured in self._pictures():
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
+                    picture.duration = 0  # the next frame ends it, whenever that comes
                     yield Frame(picture, rgb_view(picture), picture.pts, captured=captured)
                 if self._closed or self._connection.is_complete:
                     return

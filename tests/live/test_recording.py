@@ -66,6 +66,18 @@ def test_a_recording_becomes_what_was_asked_for(
         assert float(rate) == pytest.approx(50, rel=0.05)
 
 
+def test_frames_of_another_clock_last_until_the_next(tmp_path: Path) -> None:
+    with open_source("lavfi:testsrc2=rate=4:size=64x48:duration=1,settb=1/90000") as source:
+        assert isinstance(source, LiveSource)
+        with Recording(tmp_path / "clip.mkv", source.info) as recording:
+            for frame in sharpened(source, 4):
+                recording.write(frame)
+    with av.open(str(tmp_path / "clip.mkv")) as container:
+        *_, last = (packet for packet in container.demux(video=0) if packet.size)
+        assert last.duration is not None
+        assert float(last.duration * last.time_base) == pytest.approx(0.25, abs=0.01)
+
+
 def test_an_error_does_not_cost_the_recording(camera: LiveSource, tmp_path: Path) -> None:
     def record_and_fail() -> None:
         with Recording(tmp_path / "clip.mp4", camera.info) as recording:

@@ -64,6 +64,7 @@ def test_the_command_judges_what_it_writes(pairs, tmp_path, capsys):
         (["--share", "0.5"], "--share is of the weights of --earlier"),
         (["--earlier", "other.pt"], "the run's network is"),
         (["--earlier", "none.pt"], "none.pt"),
+        (["--earlier", "foreign.pt"], "do not fit"),
         (["--val", "nowhere"], "nowhere"),
     ],
 )
@@ -72,6 +73,9 @@ def test_what_cannot_be_done_is_one_line(flags, words, tmp_path, monkeypatch, ca
     checkpoint.save(saved(0, 1, 0.1), tmp_path / "last.pt")
     other = GeneratorConfig(widths=(8, 16), blocks=(1, 1, 1))
     checkpoint.save(saved(0, 1, 0.1, other), tmp_path / "other.pt")
+    foreign = saved(0, 1, 0.1)
+    foreign.ema = {"weight": torch.zeros(1)}
+    checkpoint.save(foreign, tmp_path / "foreign.pt")
     assert finish.main(["last.pt", *flags, "-o", "done.pt"]) == 1
     told = capsys.readouterr().err
     assert words in told
