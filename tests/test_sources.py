@@ -16,7 +16,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
-from streamdeblur.video import decoding, headers, tracks
+from streamdeblur.video import decoding, headers
 from tests.conftest import ClipMaker
 
 MS = Fraction(1, 1000)
@@ -205,7 +205,6 @@ def test_a_track_that_appears_late_is_no_error(
 
     path = make_clip(audio=True)
     monkeypatch.setattr(decoding, "open_container", Late)
-    monkeypatch.setattr(tracks, "open_container", Late)
     with (
         FileSource(path) as source,
         FileSink(path.with_stem("o"), source.info, copy_from=source) as sink,
