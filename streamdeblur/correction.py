@@ -30,6 +30,9 @@ _EXACT = (
 )
 
 
+# BLAS takes its buffer (32 MB in OpenBLAS) at its first product, and ends the program if there is
+# no room by then: so take it before a network fills what a limit leaves.
+np.matmul(np.zeros((4096, 3), np.float32), np.zeros(3, np.float32))
 _STRIP = 80_000  # pixels, of which the steps of a correction take about 2 MB
 
 
