@@ -9,7 +9,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -176,19 +176,29 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
-    from streamdeblur.job import deblur_single_file
+    from streamdeblur.job import deblur_file, refuse_pipes
+    from streamdeblur.ledger import once
 
     output = _output(source.path, options)
+    refuse_pipes(source, output, options)  # before the ledger reads from one
+
+    def say(line: str) -> None:
+        _announce(options, line)
+
     with _reported(options) as report:
-        deblur_single_file(
-            source,
-            output,
-            options,
-            load=lambda: _loaded(options),
-            say=lambda line: _announce(options, line),
-            display=lambda total: _display(total, options),
-            account=report.account(source.path, output) if report else None,
-        )
+
+        def work(load: Callable[[], Deblurrer]) -> None:
+            deblur_file(
+                source,
+                output,
+                options,
+                load=load,
+                say=say,
+                display=lambda total: _display(total, options),
+                account=report.account(source.path, output) if report else None,
+            )
+
+        once(source.path, output, options, load=lambda: _loaded(options), say=say, work=work)
     return 0
 
 

@@ -13,7 +13,7 @@ from streamdeblur.account import Account
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.display import Display
 from streamdeblur.errors import StreamDeblurError, VideoError
-from streamdeblur.ledger import once, settings_identity
+from streamdeblur.ledger import settings_identity
 from streamdeblur.live.restream import descriptor_for_video
 from streamdeblur.pipeline import Network, Progress, run
 from streamdeblur.resume import (
@@ -24,26 +24,6 @@ from streamdeblur.resume import (
 from streamdeblur.sinks import FileSink
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
-
-
-def deblur_single_file(
-    source: FileSource,
-    output: Path,
-    options: argparse.Namespace,
-    *,
-    load: Callable[[], Deblurrer],
-    say: Callable[[str], None],
-    display: Callable[[int | None], Display],
-    account: Account | None = None,
-) -> None:
-    """Deblur the only file there is, with --resume not again; all as for `deblur_file`."""
-    if options.resume and (source.is_pipe or str(output) == "-"):
-        raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
-
-    def work(load: Callable[[], Deblurrer]) -> None:
-        deblur_file(source, output, options, load=load, say=say, display=display, account=account)
-
-    once(source.path, output, options, load=load, say=say, work=work)
 
 
 def deblur_file(
@@ -71,6 +51,7 @@ def deblur_file(
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
+    refuse_pipes(source, output, options)
     sink = _sink(source, output, options)
     network = load()
     skipping = SkipSharp(network) if options.skip_sharp else None
@@ -118,6 +99,12 @@ def deblur_file(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"
         )
+
+
+def refuse_pipes(source: FileSource, output: Path, options: argparse.Namespace) -> None:
+    """Raise VideoError if --resume is asked of what goes through a pipe."""
+    if options.resume and (source.is_pipe or str(output) == "-"):
+        raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
 
 
 def _sink(source: FileSource, output: Path, options: argparse.Namespace) -> FileSink:

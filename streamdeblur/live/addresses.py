@@ -35,6 +35,12 @@ _HOUR = 3600.0
 _SECOND = 1_000_000  # in the microseconds of FFmpeg's options
 
 
+_ADVICE: dict[Kind, str] = {
+    "screen": "is there such a screen, and may it be recorded?",
+    "stream": "is the address right, and does the other side send?",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
     """Where a live picture comes from."""
@@ -54,8 +60,13 @@ class Address:
     """Its end is meant, and no loss."""
     patience: float = 2.0
     """Seconds without data after which it counts as dropped."""
-    advice: str = ""
-    """What a person can do if it cannot be opened."""
+
+    @property
+    def advice(self) -> str:
+        """What a person can do if it cannot be opened; for a camera the system is asked."""
+        if self.kind == "camera":
+            return cameras_found(camera_format())
+        return _ADVICE.get(self.kind, "")
 
     def hide(self, text: str) -> str:
         """`text` without the secrets of this address, or what looks like those of another."""
@@ -178,7 +189,6 @@ def _camera(device: str, wishes: Mapping[str, str | None], pixel_format: str | N
         url=camera_name(device, kind),
         format=kind,
         options=_given({**wishes, layout: pixel_format}),
-        advice=cameras_found(kind),
     )
 
 
@@ -197,7 +207,6 @@ def _screen(name: str, wishes: Mapping[str, str | None]) -> Address:
         url=url,
         format=kind,
         options=_given(wishes),
-        advice="is there such a screen, and may it be recorded?",
     )
 
 
@@ -222,7 +231,6 @@ def _stream(name: str, scheme: str, transport: Transport) -> Address:
         options=options,
         paced=paced,
         patience=patience,
-        advice="is the address right, and does the other side send?",
     )
 
 
