@@ -22,9 +22,9 @@ from torch import Tensor
 from bench import harness
 from streamdeblur.frames import Image
 from train.blur import MARGIN, warp
-from train.data import find_pictures, read_picture
 from train.evaluation.restorer import open_restorer
 from train.metrics import psnr
+from train.pictures import find_pictures, read_picture
 
 _GAMMA = 2.2
 _DIRECTIONS = 6

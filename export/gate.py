@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from streamdeblur.errors import ModelError
 from train import metrics
-from train.data import find_pairs, read_picture
+from train.pictures import find_pairs, read_picture
 
 LIMIT = 0.1
 """Share of the gain over the blurred input that a lower precision may give up."""
@@ -58,7 +58,7 @@ class Gate:
     """Pairs that a network in fp32 was measured on, and is measured on in lower precisions."""
 
     def __init__(self, folder: Path, fp32: Restore) -> None:
-        """Measure `fp32` on what `train.data.find_pairs` finds in `folder`.
+        """Measure `fp32` on what `train.pictures.find_pairs` finds in `folder`.
 
         Raises:
             FileNotFoundError, ValueError: there are no pairs, or a picture is broken.

@@ -28,7 +28,7 @@ from export.verify import Frames, in_onnxruntime
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.sources import FileSource
 from streamdeblur.spec import INPUT_NAME
-from train.data import find_pictures, read_picture
+from train.pictures import find_pictures, read_picture
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 _FRAMES = 16

@@ -23,7 +23,7 @@ from torch import Generator, Tensor
 
 from train import blur
 from train.blur import Dice
-from train.data import PictureStore, find_pictures
+from train.pictures import PictureStore, find_pictures
 
 MARGIN = 120
 """Pixels around a crop: a video moves further than one exposure."""

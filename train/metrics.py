@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
-from train.data import find_pairs, read_picture
+from train.pictures import find_pairs, read_picture
 
 PROTOCOL = (
     "PSNR and SSIM on whole RGB pictures rounded to 8 bits, no crop; "
@@ -57,8 +57,8 @@ def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]
     """Read the pairs of `folders`, named after their blurred files.
 
     Raises:
-        FileNotFoundError, ValueError: as `train.data.find_pairs` and `read_picture`; or a gain in
-            PSNR cannot be measured.
+        FileNotFoundError, ValueError: as `find_pairs` and `read_picture`; twins differ in size, or
+            a gain in PSNR cannot be measured.
     """
     found = [pair for folder in folders for pair in find_pairs(folder, blur_folder)]
     with ThreadPoolExecutor() as pool:
@@ -67,8 +67,6 @@ def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]
 
 def _loaded(paths: tuple[Path, Path]) -> Pair:
     name, (blurred, sharp) = paths[0], map(read_picture, paths)
-    if blurred.shape != sharp.shape:
-        raise ValueError(f"{name} and {paths[1]} differ in size")
     measured = finite_psnr(blurred, sharp, name), ssim(blurred, sharp)
     return Pair(name.stem, blurred, sharp, *measured)
 
@@ -77,8 +75,10 @@ def finite_psnr(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8], name: Path
     """PSNR in dB of a blurred picture, to which a gain is to be measured.
 
     Raises:
-        ValueError: it is infinite.
+        ValueError: it is infinite, or the two differ in size.
     """
+    if blurred.shape != sharp.shape:
+        raise ValueError(f"{name} and its sharp twin differ in size")
     if math.isinf(value := psnr(blurred, sharp)):
         raise ValueError(f"{name} equals its sharp twin: no gain can be measured on it")
     return value

@@ -55,6 +55,12 @@ def test_a_network_that_gains_nothing_has_nothing_to_keep(pairs):
         Gate(pairs, lambda picture: picture)
 
 
+def test_a_pair_of_two_sizes_is_named(pairs):
+    Image.fromarray(SHARP[:, 1:]).save(pairs / "sharp" / "b.png")
+    with pytest.raises(ValueError, match=r"b\.png and its sharp twin differ in size"):
+        Gate(pairs, brighter(7))
+
+
 def test_missing_pairs_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no blur/ folder"):
         Gate(tmp_path, brighter(1))

@@ -11,7 +11,7 @@ from tests.tiny_onnx import identity
 from train.__main__ import main
 from train.compress import main as compress
 from train.config import parse_config
-from train.data import find_pairs, read_picture
+from train.pictures import find_pairs, read_picture
 
 ROOT = Path(__file__).parents[2]
 

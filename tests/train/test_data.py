@@ -7,55 +7,50 @@ import pytest
 torch = pytest.importorskip("torch")
 from PIL import Image
 
+from train import blur, data
 from train.config import TrainConfig
-from train.data import PictureStore, Samples, find_pairs, find_pictures, read_picture
+from train.data import Samples
+from train.pictures import find_pairs, find_pictures, read_picture
 
 CPU = torch.device("cpu")
-
-
-def test_crops_are_cut_from_where_they_say(photos):
-    paths = find_pictures(photos)
-    store = PictureStore(paths, smallest=32, device=CPU)
-    places = torch.tensor([[1, 10, 20], [2, 128, 148]])
-    crops = store.crops(places, 32)
-    for crop, (which, top, left) in zip(crops, places.tolist(), strict=True):
-        expected = read_picture(paths[which])[top : top + 32, left : left + 32]
-        assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), expected)
-
-
-def test_small_pictures_are_mirrored(tmp_path):
-    Image.fromarray(np.full((5, 7, 3), 9, np.uint8)).save(tmp_path / "small.png")
-    store = PictureStore([tmp_path / "small.png"], smallest=16, device=CPU)
-    places = store.places(4, 16, torch.Generator().manual_seed(0))
-    assert (store.crops(places, 16) * 255).round().unique().tolist() == [9]
-
-
-def test_gopro_layout_is_found(tmp_path):
-    for kind in ("blur", "blur_gamma", "sharp"):
-        folder = tmp_path / "train" / "GOPR0001" / kind
-        folder.mkdir(parents=True)
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "000001.png")
-    assert len(find_pairs(tmp_path)) == 1
-    ((blurred, sharp),) = find_pairs(tmp_path, "blur_gamma")
-    assert blurred.parent.name == "blur_gamma"
-    assert sharp.parent.name == "sharp"
-
-
-def test_a_missing_twin_is_named(pairs):
-    (pairs / "sharp" / "1.png").unlink()
-    with pytest.raises(FileNotFoundError, match=r"1\.png has no sharp twin"):
-        find_pairs(pairs)
-
-
-def test_a_broken_picture_is_named(tmp_path):
-    (tmp_path / "broken.png").write_bytes(b"not a picture")
-    with pytest.raises(ValueError, match=r"broken\.png"):
-        read_picture(tmp_path / "broken.png")
 
 
 def test_nothing_to_learn_from_is_an_error():
     with pytest.raises(ValueError, match="--photos"):
         Samples(TrainConfig(), CPU)
+
+
+def test_each_kind_of_data_needs_a_share(photos: Path, pairs: Path):
+    config = TrainConfig(photos=(photos,), pairs=(pairs,), high_rate=(pairs,), crops=(32,))
+    with pytest.raises(ValueError, match="no share for --photos"):
+        Samples(replace(config, share_pairs=0.7), CPU)
+    with pytest.raises(ValueError, match="--pairs a share"):
+        Samples(TrainConfig(pairs=(pairs,), share_pairs=0.0), CPU)
+    config = replace(config, high_rate=())
+    found = find_pairs(pairs)
+    assert [share for share, _ in data._makers(config, found, CPU)] == [0.8, 0.2]
+
+
+def test_samples_come_in_their_shares(photos: Path, monkeypatch):
+    def of(level):
+        return lambda count, crop, dice: (torch.full((count, 3, crop, crop), level),) * 2
+
+    monkeypatch.setattr(data, "_makers", lambda *_: [(0.3, of(0.0)), (0.1, of(1.0))])
+    samples = Samples(TrainConfig(reuse=1, augment=False), CPU)
+    made = torch.cat([samples.batch(step, 16, 8)[1][:, 0, 0, 0] for step in range(100)])
+    assert (made == 1).float().mean() == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_blur_longer_than_the_margin_is_refused(photos: Path):
+    with pytest.raises(ValueError, match=r"--extent 100: .* enough for 80"):
+        Samples(TrainConfig(photos=(photos,), crops=(32,), extent=100.0), CPU)
+
+
+def test_pairs_are_mirrored_and_turned_together_in_all_eight_ways():
+    picture = torch.rand(1, 3, 4, 4).expand(200, -1, -1, -1)
+    blurred, sharp = data._turn(picture, picture * 2, blur.Dice.of(0, CPU))
+    assert torch.equal(sharp, blurred * 2)
+    assert len({tuple(each.flatten().tolist()) for each in blurred}) == 8
 
 
 @pytest.mark.parametrize("reuse", [1, 3])
@@ -94,10 +89,11 @@ def test_without_augmentation_pairs_come_as_they_are(pairs: Path):
         )
 
 
-def test_twins_that_do_not_match_are_named(pairs: Path):
+@pytest.mark.parametrize("crop", [32, 128])  # smaller than the pictures, and larger
+def test_twins_that_do_not_match_are_named(pairs: Path, crop: int):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / "sharp" / "1.png")
     with pytest.raises(ValueError, match=r"1\.png and its sharp twin differ in size"):
-        Samples(TrainConfig(pairs=(pairs,), crops=(32,)), CPU)
+        Samples(TrainConfig(pairs=(pairs,), crops=(crop,)), CPU)
     (pairs / "blur" / "1.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"1 sharp pictures beside .*: 1\.png"):
         find_pairs(pairs)
@@ -125,17 +121,6 @@ def test_high_rate_frames_are_averaged_around_their_middle(tmp_path):
     assert (blurred - sharp).abs().max() > 0.2
 
 
-def test_crops_with_detail_come_up_more_often(tmp_path):
-    """One of two draws is of the board that fills half of the picture with probability 3/4."""
-    picture = np.full((64, 640, 3), 100, np.uint8)
-    picture[:, :320] = (np.indices((64, 320)).sum(axis=0) % 2 * 255)[..., None]
-    Image.fromarray(picture).save(tmp_path / "half.png")
-    store = PictureStore([tmp_path / "half.png"], smallest=32, device=CPU)
-    for draws, share in ((1, 0.5), (2, 0.75), (3, 0.875)):
-        left = store.places(1000, 32, torch.Generator().manual_seed(0), draws=draws)[:, 2]
-        assert (left < 304).float().mean() == pytest.approx(share, abs=0.06)
-
-
 def film(folder: Path, levels: list[int], size: int = 112) -> None:
     folder.mkdir()
     for number, level in enumerate(levels):
@@ -152,21 +137,17 @@ def test_no_average_is_of_two_films(tmp_path):
     assert len({level for _, sharp in batches for level in sharp.round().unique().tolist()}) == 2
 
 
-def test_frames_are_in_the_order_of_their_numbers(tmp_path):
-    film(tmp_path / "a", [0] * 12)
-    assert [path.stem for path in find_pictures(tmp_path)] == [f"f{n}" for n in range(12)]
-
-
 @pytest.mark.parametrize(
     ("count", "size", "said"), [(14, 112, "15 consecutive frames, and .*b has 14"), (15, 120, "")]
 )
-def test_what_is_no_film_is_refused(tmp_path, count, size, said):
+@pytest.mark.parametrize("crop", [32, 64])  # smaller than the frames with margin, and larger
+def test_what_is_no_film_is_refused(tmp_path, count, size, said, crop):
     film(tmp_path / "a", [0] * 15)
     film(tmp_path / "b", [0] * count, size)
     if size != 112:
         Image.new("RGB", (130, 130)).save(tmp_path / "b" / "f3.png")
     with pytest.raises(ValueError, match=said or "the frames in .*b differ in size"):
-        Samples(TrainConfig(high_rate=(tmp_path,), crops=(32,)), CPU)
+        Samples(TrainConfig(high_rate=(tmp_path,), crops=(crop,)), CPU)
 
 
 def test_a_step_back_gives_its_own_samples(photos: Path):

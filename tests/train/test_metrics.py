@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+from PIL import Image
+
 from tests.train.conftest import photograph
 from train import metrics
 from train.generator import GeneratorConfig, build
@@ -20,6 +22,23 @@ def test_ssim_of_equal_pictures_is_one():
     picture = photograph(0, 40, 40)
     assert metrics.ssim(picture, picture) == pytest.approx(1)
     assert metrics.ssim(255 - picture, picture) < 0.5
+
+
+def test_ssim_is_wangs_inside_each_channel():
+    sharp = photograph(0, 24, 30)
+    picture = np.roll(sharp, 1, axis=1)
+    line = np.exp(-np.square(np.arange(-5, 6)) / (2 * 1.5**2))
+    window = torch.from_numpy(np.outer(line, line) / line.sum() ** 2)[None, None]
+    x, y = (torch.from_numpy(each).permute(2, 0, 1)[:, None].double() for each in (sharp, picture))
+
+    def mean(planes):
+        return torch.nn.functional.conv2d(planes, window)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    c1, c2 = 2.55**2, 7.65**2
+    whole = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    assert metrics.ssim(picture, sharp) == pytest.approx(whole.mean().item(), abs=1e-6)
 
 
 def test_ssim_3d_is_a_convolution_in_three_dimensions():
@@ -55,6 +74,12 @@ def test_evaluate_reports_the_gain(pairs):
     scores = metrics.evaluate(network, metrics.load_pairs([pairs]))
     assert [score.name for score in scores] == ["0", "1"]
     assert metrics.mean_gain(scores) == pytest.approx(0)
+
+
+def test_pairs_of_two_sizes_are_refused(pairs):
+    Image.new("RGB", (90, 71)).save(pairs / "sharp" / "1.png")
+    with pytest.raises(ValueError, match=r"blur/1\.png and its sharp twin differ in size"):
+        metrics.load_pairs([pairs])
 
 
 def test_a_pair_of_equal_pictures_is_refused(pairs):

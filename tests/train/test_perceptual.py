@@ -73,7 +73,7 @@ def test_weights_that_cannot_be_had_are_one_line(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(ORIGINAL is None, reason="STREAMDEBLUR_VGG names no file")
 def test_the_original_weights_come_out_on_torchvisions_scale(photos):
-    from train.data import find_pictures, read_picture
+    from train.pictures import find_pictures, read_picture
 
     picture = torch.from_numpy(read_picture(find_pictures(photos)[0])).permute(2, 0, 1)[None]
     features = load_vgg(Path(ORIGINAL))(picture / 127.5 - 1)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from train import metrics
-from train.data import find_pairs, read_picture
 from train.evaluation import koehler
 from train.evaluation.lpips_distance import Distance
+from train.pictures import UNREADABLE, find_pairs, read_picture
 
 Figures = dict[str, float]
 """By name, for one picture: PSNR in dB (infinite for equal pictures), the others without unit."""
@@ -125,6 +125,6 @@ def _size(path: Path) -> tuple[int, int]:
         with Image.open(path) as picture:
             size = picture.size
             picture.verify()
-    except (OSError, SyntaxError, ValueError) as error:  # PIL's verify raises SyntaxError
+    except UNREADABLE as error:
         raise ValueError(f"can't read the picture {path}: {error}") from error
     return size

@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from train import metrics
-from train.data import read_picture
 from train.evaluation.datasets import Case, DataSet, Figures
 from train.evaluation.restorer import Restorer
 from train.evaluation.video import Clip
+from train.pictures import read_picture
 
 Picture = NDArray[np.uint8]
 """RGB, shape (H, W, 3)."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d, gaussian_filter, shift
 from skimage.registration import phase_cross_correlation
 
-from train.data import read_picture
+from train.pictures import read_picture
 
 PICTURES = 48
 PROTOCOL = (
