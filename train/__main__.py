@@ -11,6 +11,7 @@ def main(argv: list[str] | None = None) -> int:
     """Train as the flags say; the exit status."""
     config = parse_config(argv)
     # After parsing, so that --help and mistyped flags answer at once.
+    import torch
     from rich.console import Console
 
     from train.loop import train
@@ -20,6 +21,10 @@ def main(argv: list[str] | None = None) -> int:
         path = train(config, console)
     except (OSError, ValueError) as error:  # a missing folder, a full disk, unusable data
         print(f"train: error: {error}", file=sys.stderr)
+        return 1
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        words = "fewer pictures, less --batch or smaller --crops need less"
+        print(f"train: error: out of memory: {words} ({error})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -74,14 +74,14 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         ValueError: the file is not a checkpoint of ours.
-        FileNotFoundError: there is no such file, or one of its parts is missing.
+        OSError: there is no such file, one of its parts is missing, or it cannot be read.
     """
     try:
         source = io.BytesIO(b"".join(part.read_bytes() for part in _parts(path) or [path]))
         values = torch.load(source, map_location="cpu", weights_only=True)
         if values["format_version"] <= FORMAT_VERSION:
             return Checkpoint(**values)
-    except FileNotFoundError:
+    except OSError:  # it is missing, or not to be read
         raise
     except Exception as error:  # torch raises whatever its unpickler meets
         raise ValueError(f"{path} is not a checkpoint of `python -m train`") from error
@@ -130,7 +130,7 @@ def load_network(path: Path) -> tuple[Checkpoint, PaperGenerator | FastGenerator
 
     Raises:
         ValueError: the file is not a checkpoint of ours, or its weights fit no network.
-        FileNotFoundError: there is no such file, or one of its parts is missing.
+        OSError: as `load`.
     """
     saved = load(path)
     try:

@@ -27,6 +27,8 @@ from train.pictures import PictureStore, find_pictures
 
 MARGIN = 120
 """Pixels around a crop: a video moves further than one exposure."""
+EXPOSURES = 5
+"""Frames of a video, of which the middle one is kept."""
 
 
 def encode(clip: NDArray[np.uint8], *, crf: int) -> NDArray[np.uint8]:
@@ -52,16 +54,15 @@ def make_samples(
     """`count` pairs of compressed blurred and sharp crops, each (crop, crop, 3) uint8."""
     dice = Dice.of(seed, torch.device("cpu"))
     side = crop + 2 * MARGIN
-    exposures = 5
     pictures = store.crops(store.places(count, side, dice.device), side)
     clips, sharp = blur.integrate_clip(
-        pictures, crop, exposures=exposures, frames=11, extent=exposures * extent, dice=dice
+        pictures, crop, exposures=EXPOSURES, frames=11, extent=EXPOSURES * extent, dice=dice
     )
     clips = _with_noise(clips, dice.device)
     pairs = []
     for clip, twin in zip(clips, sharp, strict=True):
         crf = int(dice.host.integers(18, 33))
-        pairs.append((encode(_bytes(clip), crf=crf)[exposures // 2], _bytes(twin[None])[0]))
+        pairs.append((encode(_bytes(clip), crf=crf)[EXPOSURES // 2], _bytes(twin[None])[0]))
     return pairs
 
 
@@ -87,14 +88,23 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.crop % 2 or args.crop < 16 or args.count < 1 or args.seed < 0:
         parser.error("--crop is an even number of 16 or more, --count 1 or more, --seed 0 or more")
+    longest = 2 * MARGIN / EXPOSURES  # half of a path lies on either side of its middle
+    if not 0 <= args.extent <= longest:
+        parser.error(f"--extent is from 0 to {longest:g}")
     try:
-        paths = [path for folder in args.photos for path in find_pictures(folder)]
-        store = PictureStore(paths, smallest=args.crop + 2 * MARGIN, device=torch.device("cpu"))
-    except (FileNotFoundError, ValueError) as error:
+        _write(args)
+    except (OSError, ValueError) as error:  # a missing folder, a full disk, a broken picture
         print(f"train.compress: error: {error}", file=sys.stderr)
         return 1
+    print(f"wrote {args.count} pairs\nnext: python -m train --pairs {args.out} ...")
+    return 0
+
+
+def _write(args: argparse.Namespace) -> None:
+    paths = [path for folder in args.photos for path in find_pictures(folder)]
     for kind in ("blur", "sharp"):
         (args.out / kind).mkdir(parents=True, exist_ok=True)
+    store = PictureStore(paths, smallest=args.crop + 2 * MARGIN, device=torch.device("cpu"))
     batch = 4
     for first in track(range(0, args.count, batch), "encoding"):
         size = min(batch, args.count - first)
@@ -103,8 +113,6 @@ def main(argv: list[str] | None = None) -> int:
         for index, pair in enumerate(made, start=first):
             for kind, picture in zip(("blur", "sharp"), pair, strict=True):
                 Image.fromarray(picture).save(args.out / kind / f"{index:06d}.png")
-    print(f"wrote {args.count} pairs\nnext: python -m train --pairs {args.out} ...")
-    return 0
 
 
 if __name__ == "__main__":

@@ -96,26 +96,32 @@ class TrainConfig:
             raise ValueError(f"--crops must be multiples of 16, got {self.crops}")
         for name in ("steps", "batch", "draws", "reuse", "val_every", "log_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-        for name in ("epochs", "minutes", "threads", "warmup", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative")
+                raise ValueError(f"{_flag(name)} must be at least 1")
+        for name in ("epochs", "minutes", "threads", "warmup", "seed", "clip", "extent"):
+            if not getattr(self, name) >= 0:  # nan is neither
+                raise ValueError(f"{_flag(name)} must be 0 or more")
+        for name in ("share_high_rate", "share_pairs", "ema", "finetune"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{_flag(name)} is a share, from 0 to 1")
+        for name in ("teacher_share", "decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{_flag(name)} is a share, above 0 and up to 1")
         if self.finetune < 1 and not (self.pixel or self.fft or self.psnr):
             raise ValueError("--pixel, --fft and --psnr are all 0: there is nothing to learn by")
-        if not (0 <= self.finetune <= 1 and 0 < self.decay <= 1):
-            raise ValueError("--finetune and --decay are shares, from 0 to 1")
-        if not 0 < self.teacher_share <= 1:
-            raise ValueError("--teacher-share is a share, above 0 and up to 1")
         if self.epochs and self.minutes:
             raise ValueError("--epochs and --minutes exclude each other")
         if self.epochs and not self.pairs:
             raise ValueError("--epochs counts pairs: give --pairs, or --steps")
-        if self.shard_mb and self.shard_mb < 1:
+        if self.shard_mb and not self.shard_mb >= 1:
             raise ValueError("--shard-mb must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
         """As strings and numbers, for a checkpoint."""
         return {key: _plain(value) for key, value in asdict(self).items()}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def without_folders(settings: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +201,7 @@ def parse_config(argv: list[str] | None = None) -> TrainConfig:
     types = get_type_hints(TrainConfig)
     for item in fields(TrainConfig):
         parser.add_argument(
-            "--" + item.name.replace("_", "-"),
+            _flag(item.name),
             default=item.default,
             help=item.metadata["help"],
             **_argument(types[item.name]),

@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.json and not options.json.absolute().parent.is_dir():
             raise FileNotFoundError(f"there is no folder to write {options.json} in")
+        if options.json and options.json.is_dir():
+            raise IsADirectoryError(f"--json {options.json} is a folder")
         perceptual = open_lpips() if options.lpips else None
         restorers = [open_restorer(model, options.device, options.views) for model in options.model]
         sets = [

@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from train.generator import GeneratorConfig, build
 
     try:
+        _check_output(options.out, options.run)
         judged = {"val": options.val, "report": options.report}
         pairs = {title: metrics.load_pairs(folders) for title, folders in judged.items() if folders}
         made = finish(
@@ -112,6 +113,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_output(out: Path, run: Path) -> None:
+    """Before the work, not after it."""
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} in")
+    if out.resolve() == run.resolve():
+        raise FileExistsError(f"{out} is the run itself, which could not be resumed; pass another")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train.finish",
@@ -125,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--share", type=_share, default=0.0, help="of the earlier weights (default: %(default)g)")
     add("--scale", type=_share, default=1.0,
         help="what the last layer is multiplied by (default: %(default)g)")  # fmt: skip
-    add("--coring", type=float, default=0.0, metavar="LEVELS",
+    add("--coring", type=_levels, default=0.0, metavar="LEVELS",
         help="take back corrections below so many grey levels (default: %(default)g)")  # fmt: skip
     add("--val", type=Path, nargs="+", default=[], metavar="PAIRS", help="what chose it")
     add("--report", type=Path, nargs="+", default=[], metavar="PAIRS", help="what did not")
@@ -137,6 +146,13 @@ def _share(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
+def _levels(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 255:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 255")
     return number
 
 

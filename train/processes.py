@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 
@@ -22,12 +23,12 @@ def join(name: str) -> tuple[torch.device, int]:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this torch sees no CUDA device")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name}: there is cpu, cuda and auto") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"--device {name}: there is cpu, cuda and auto")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ValueError(f"--device {name}: this torch sees {found} CUDA devices")
     if "RANK" not in os.environ:
         return device, 0
     if not dist.is_initialized():

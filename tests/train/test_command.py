@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 from tests.tiny_onnx import identity
+from train import loop
 from train.__main__ import main
 from train.compress import main as compress
 from train.config import parse_config
@@ -48,13 +49,18 @@ def test_settings_that_cannot_work_are_usage_errors(capsys):
     [
         (["--epochs", "3"], "give --pairs"),
         (["--minutes", "3", "--epochs", "3", "--pairs", "x"], "exclude each other"),
-        (["--decay", "2"], "shares"),
+        (["--decay", "2"], "--decay is a share"),
+        (["--share-pairs", "3"], "--share-pairs is a share, from 0 to 1"),
+        (["--ema", "-1"], "--ema is a share"),
         (["--recipe", "worst"], "invalid choice"),
         (["--recip", "paper"], "unrecognized arguments"),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--val-every", "0"], "--val-every must be at least 1"),
         (["--crops", "0"], "multiples of 16"),
-        (["--threads", "-1"], "must not be negative"),
+        (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--clip", "-1"], "--clip must be 0 or more"),
+        (["--extent", "nan"], "--extent must be 0 or more"),
+        (["--shard-mb", "nan"], "--shard-mb must be at least 1"),
         (["--pixel", "0", "--fft", "0", "--psnr", "0"], "nothing to learn by"),
         (["--recipe", "paper", "--finetune", "0.5"], "nothing to learn by"),
     ],
@@ -74,9 +80,31 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_device_that_is_none_is_one_line(photos, capsys):
-    assert main(["--photos", str(photos), "--device", "gpu"]) == 1
-    assert capsys.readouterr().err == "train: error: --device gpu: there is cpu, cuda and auto\n"
+@pytest.mark.parametrize("device", ["gpu", "meta", "mps", "cuda:x"])
+def test_a_device_that_is_none_is_one_line(photos, capsys, device):
+    assert main(["--photos", str(photos), "--device", device]) == 1
+    expected = f"train: error: --device {device}: there is cpu, cuda and auto\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_gpu_that_is_not_there_is_one_line(photos, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert main(["--photos", str(photos), "--device", "cuda:1"]) == 1
+    expected = "train: error: --device cuda:1: this torch sees 1 CUDA devices\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory_is_one_line(photos, tmp_path, capsys, monkeypatch, error):
+    def full(*_, **__):
+        raise error("11 GiB wanted")
+
+    monkeypatch.setattr(loop, "Samples", full)
+    assert main(["--photos", str(photos), "--device", "cpu", "--out", str(tmp_path / "run")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("train: error: out of memory: ")
+    assert told.endswith("(11 GiB wanted)\n")
+    assert told.count("\n") == 1
 
 
 def test_compressed_sets_of_other_seeds_share_nothing(photos, tmp_path):
@@ -88,6 +116,19 @@ def test_compressed_sets_of_other_seeds_share_nothing(photos, tmp_path):
     assert not sets[0] & sets[1]
     with pytest.raises(SystemExit):
         compress(["--photos", str(photos), "--crop", "33", "-o", str(tmp_path / "odd")])
+
+
+def test_what_cannot_be_compressed_is_told_before_the_work(photos, tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    flags = ["--photos", str(photos), "--count", "1", "--crop", "32"]
+    assert compress([*flags, "-o", str(tmp_path / "file")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("train.compress: error: ")
+    assert told.count("\n") == 1
+    for extent in ("-1", "49", "nan"):
+        with pytest.raises(SystemExit):
+            compress([*flags, "--extent", extent, "-o", str(tmp_path / "out")])
+        assert "--extent is from 0 to 48" in capsys.readouterr().err
 
 
 def test_compressed_pairs_can_be_trained_on(photos, tmp_path):

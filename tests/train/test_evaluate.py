@@ -249,6 +249,7 @@ def test_other_flags_that_cannot_work_are_one_line(pairs, onnx, tmp_path, capsys
     flags = ["--data", pairs, "--model", onnx]
     assert "three or more frames" in fails(capsys, *flags, "--video")
     assert "no folder to write" in fails(capsys, *flags, "--json", tmp_path / "none" / "a.json")
+    assert "is a folder" in fails(capsys, *flags, "--json", tmp_path)
 
 
 def test_weights_that_do_not_fit_are_one_line(pairs, tmp_path, capsys):

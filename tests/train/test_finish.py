@@ -66,6 +66,8 @@ def test_the_command_judges_what_it_writes(pairs, tmp_path, capsys):
         (["--earlier", "none.pt"], "none.pt"),
         (["--earlier", "foreign.pt"], "do not fit"),
         (["--val", "nowhere"], "nowhere"),
+        (["-o", "nowhere/done.pt"], "there is no folder nowhere"),
+        (["-o", "./last.pt"], "last.pt is the run itself"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(flags, words, tmp_path, monkeypatch, capsys):
@@ -76,8 +78,17 @@ def test_what_cannot_be_done_is_one_line(flags, words, tmp_path, monkeypatch, ca
     foreign = saved(0, 1, 0.1)
     foreign.ema = {"weight": torch.zeros(1)}
     checkpoint.save(foreign, tmp_path / "foreign.pt")
-    assert finish.main(["last.pt", *flags, "-o", "done.pt"]) == 1
+    before = (tmp_path / "last.pt").read_bytes()
+    assert finish.main(["last.pt", "-o", "done.pt", *flags]) == 1
     told = capsys.readouterr().err
     assert words in told
     assert told.count("\n") == 1
     assert not (tmp_path / "done.pt").exists()
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("levels", ["-2", "nan"])
+def test_coring_is_in_grey_levels(levels, capsys):
+    with pytest.raises(SystemExit):
+        finish.main(["last.pt", "--coring", levels, "-o", "done.pt"])
+    assert "not between 0 and 255" in capsys.readouterr().err
