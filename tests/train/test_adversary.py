@@ -103,12 +103,22 @@ def test_the_terms_are_the_equations(config):
         restored = job.network(pair.blurred)
         real, fake = (job.adversary.discriminator(x) for x in (pair.sharp, restored))
     above, below = torch.sigmoid(real - fake.mean()), torch.sigmoid(fake - real.mean())
-    _, terms = job.adversary.loss(restored, pair.sharp)
+    loss, terms = job.adversary.loss(restored, pair.sharp)
+    torch.testing.assert_close(loss.detach(), 0.005 * terms["L_adv"] + 0.1 * terms["L_per"])
     wanted = -(1 - above).log().mean() - below.log().mean()
     torch.testing.assert_close(terms["L_adv"], wanted)
     told = job.adversary.learn(restored, pair.sharp, 1e-3)
     torch.testing.assert_close(told["D_Ra(real, fake)"], above.mean())
     torch.testing.assert_close(told["L_D"], -above.log().mean() - (1 - below).log().mean())
+
+
+def test_the_discriminator_learns_at_the_rate_of_the_plan(config):
+    job = run.start(config, CPU)
+    pair = OnePair(64)
+    judge = job.adversary.discriminator
+    before = copy.deepcopy(judge.state_dict())
+    job.adversary.learn(pair.blurred, pair.sharp, 0.0)
+    assert all(torch.equal(before[name], weight) for name, weight in judge.state_dict().items())
 
 
 def test_each_side_gains_by_its_own_step(config):

@@ -1,15 +1,18 @@
 import io
+import math
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from tests.train.conftest import photograph
 from train import blur
+from train.blur import MARGIN
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -60,10 +63,56 @@ def test_warp_moves_by_whole_pixels():
     torch.testing.assert_close(seen, picture[:, :, 6:38, 11:43], atol=1e-5, rtol=0)
 
 
+def test_warp_turns_and_zooms_about_the_middle():
+    picture = torch.rand(1, 3, 64, 64, generator=seeded())
+    poses = torch.tensor([[[0, 0, math.pi / 2, 0], [0, 0, 0, math.log(2)]]])
+    turned, small = blur.warp(picture, poses, 32).unbind(dim=2)
+    torch.testing.assert_close(
+        turned, picture[..., 16:48, 16:48].rot90(1, (2, 3)), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(small, F.avg_pool2d(picture, 2), atol=1e-4, rtol=0)
+
+
+def test_poses_stay_within_what_the_margin_is_for():
+    poses = blur.trajectories(2000, 11, extent=40.0, generator=seeded())
+    still = (poses == 0).all(dim=2).all(dim=1)
+    assert still.float().mean() == pytest.approx(0.1, abs=0.02)
+    span = poses[..., :2].amax(dim=1) - poses[..., :2].amin(dim=1)
+    assert (span.norm(dim=1) <= 10 + 1e-3).float().mean() == pytest.approx(0.66, abs=0.03)
+    turned, zoomed = poses[..., 2:].abs().amax(dim=1).unbind(dim=1)
+    assert (turned > 0).float().mean() == pytest.approx(0.45, abs=0.04)
+    assert math.degrees(turned.max()) == pytest.approx(2.5, abs=0.1)
+    assert zoomed.max() == pytest.approx(0.02, abs=1e-3)
+
+
+def test_a_third_is_averaged_without_a_curve_and_the_rest_around_2_2():
+    gammas = blur._gammas(2000, seeded()).flatten()
+    straight = gammas == 1
+    assert straight.float().mean() == pytest.approx(0.33, abs=0.04)
+    assert 1.8 <= gammas[~straight].min() < gammas[~straight].max() <= 2.4
+
+
+def test_clipped_highlights_get_their_light_back():
+    light = torch.tensor([0.5, 0.8, 1.0]).expand(600, 3, 1, 3).contiguous()
+    dim, edge, bright = blur._brighten(light, seeded())[:, 0, 0].unbind(dim=1)
+    assert (dim == 0.5).all()
+    torch.testing.assert_close(edge, torch.full_like(edge, 0.8))
+    assert (bright > 1).float().mean() == pytest.approx(0.33, abs=0.06)
+    assert 4.5 < bright.max() <= 5
+
+
+def test_what_moves_in_front_hides_what_is_behind(monkeypatch):
+    """Two layers of one grey are that grey, not the sum of both."""
+    monkeypatch.setattr(blur, "_gammas", lambda n, g: torch.full((n, 1, 1, 1), 2.2))
+    grey = torch.full((40, 3, 16 + 2 * MARGIN, 16 + 2 * MARGIN), 0.5)
+    for picture in blur.integrate(grey, 16, frames=5, extent=20.0, dice=dice()):
+        torch.testing.assert_close(picture, torch.full_like(picture, 0.5), atol=1e-4, rtol=0)
+
+
 def test_integration_happens_in_linear_light(monkeypatch):
     """Half black, half white for half of the time each: brighter than the mean of the codes."""
     monkeypatch.setattr(blur, "_gammas", lambda n, g: torch.full((n, 1, 1, 1), 2.2))
-    side = 8 + 2 * blur.MARGIN
+    side = 8 + 2 * MARGIN
     frames = torch.zeros(1, 2, 3, side, side)
     frames[:, 1] = 1
     blurred, _ = blur.average(frames, 8, extent=0.0, generator=seeded())
@@ -71,7 +120,7 @@ def test_integration_happens_in_linear_light(monkeypatch):
 
 
 def test_half_of_the_averages_shake_and_none_of_a_single_frame_does():
-    frames = checkerboard(60, 32 + 2 * blur.MARGIN)[:, None]
+    frames = checkerboard(60, 32 + 2 * MARGIN)[:, None]
     alone, middle = blur.average(frames, 32, extent=20.0, generator=seeded())
     torch.testing.assert_close(alone, middle, atol=1e-4, rtol=0)
     standing = frames.expand(-1, 5, -1, -1, -1)
@@ -82,7 +131,7 @@ def test_half_of_the_averages_shake_and_none_of_a_single_frame_does():
 
 
 def test_integrate_blurs_some_and_leaves_still_ones():
-    side = 32 + 2 * blur.MARGIN
+    side = 32 + 2 * MARGIN
     pictures = checkerboard(100, side)
     blurred, sharp = blur.integrate(pictures, 32, frames=11, extent=30.0, dice=dice(3))
     assert blurred.shape == sharp.shape == (100, 3, 32, 32)
@@ -90,6 +139,8 @@ def test_integrate_blurs_some_and_leaves_still_ones():
     assert blurred.max() <= 1
     moved = (blurred - sharp).abs().amax(dim=(1, 2, 3))
     assert (moved > 0.2).sum() >= 50
+    as_it_was = (sharp - pictures[..., MARGIN:-MARGIN, MARGIN:-MARGIN]).abs().amax(dim=(1, 2, 3))
+    assert 65 <= (as_it_was < 1e-4).sum() <= 90  # a quarter have another layer
     assert (moved < 1e-3).sum() >= 1  # of what stands still and has one layer
 
 
@@ -110,16 +161,20 @@ def test_a_quarter_has_a_layer_that_moves_on_its_own(monkeypatch, batch: int):
 
 
 def test_clip_keeps_the_middle_exposure_sharp():
-    pictures = checkerboard(2, 32 + 2 * blur.MARGIN)
+    pictures = checkerboard(40, 32 + 2 * MARGIN)
     blurred, sharp = blur.integrate_clip(
         pictures, 32, exposures=3, frames=5, extent=30.0, dice=dice()
     )
-    assert blurred.shape == (2, 3, 3, 32, 32)
-    assert sharp.shape == (2, 3, 32, 32)
+    assert blurred.shape == (40, 3, 3, 32, 32)
+    assert sharp.shape == (40, 3, 32, 32)
+    as_it_was = (sharp - pictures[..., MARGIN:-MARGIN, MARGIN:-MARGIN]).abs().amax(dim=(1, 2, 3))
+    assert (as_it_was < 1e-4).sum() >= 24
+    apart = (blurred - sharp[:, None]).abs().mean(dim=(0, 2, 3, 4))
+    assert 0.01 < apart[1] < 0.7 * min(apart[0], apart[2])
 
 
 def test_the_same_seed_makes_the_same_sample():
-    pictures = torch.rand(2, 3, 32 + 2 * blur.MARGIN, 32 + 2 * blur.MARGIN, generator=seeded())
+    pictures = torch.rand(2, 3, 32 + 2 * MARGIN, 32 + 2 * MARGIN, generator=seeded())
     first, again = (
         blur.integrate(pictures, 32, frames=5, extent=20.0, dice=dice(7)) for _ in range(2)
     )
@@ -147,3 +202,21 @@ def test_degrade_keeps_eight_bit_levels():
     noisy = blur.degrade(torch.rand(6, 3, 32, 32, generator=seeded()), dice(1))
     levels = noisy * 255
     torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
+
+
+def test_noise_and_jpeg_come_in_their_shares_and_strengths():
+    grey = torch.full((400, 3, 32, 32), 128 / 255)
+    clean = blur.degrade(grey, dice()) - grey
+    assert clean.std(dim=(1, 2, 3)).max() == pytest.approx(0.015, abs=0.001)
+    assert (clean == 0).all(dim=3).all(dim=2).all(dim=1).float().mean() == pytest.approx(
+        0.52,
+        abs=0.06,  # what JPEG does to an even grey is nothing
+    )
+    levels = (torch.rand(400, 3, 32, 32, generator=seeded()) * 255).round() / 255
+    same = (blur.degrade(levels, dice()) == levels).all(dim=3).all(dim=2).all(dim=1)
+    assert same.float().mean() == pytest.approx(0.31, abs=0.06)
+
+
+def test_jpeg_leaves_the_picture_in_its_place():
+    board = checkerboard(60, 32)
+    assert (blur.degrade(board, dice()) - board).abs().mean(dim=(1, 2, 3)).max() < 0.04

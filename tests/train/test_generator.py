@@ -6,9 +6,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+import torch.nn.functional as F
 from torch import nn
 
-from train.generator import ARCHITECTURES, PAPER, GeneratorConfig, build
+from train.generator import (
+    ARCHITECTURES,
+    PAPER,
+    AttentiveSeparableBlock,
+    GeneratorConfig,
+    _trust,
+    build,
+)
 
 TINY_FAST = GeneratorConfig(architecture="fast", widths=(4, 4, 4), blocks=(1, 1, 1, 1, 1))
 TINY_PAPER = GeneratorConfig(architecture="paper", widths=(4, 4, 16), blocks=(1,), dropout=0.5)
@@ -71,6 +79,35 @@ def test_paper_has_bias_everywhere_but_in_depthwise_convolutions_and_no_normalis
     for conv in (module for module in network.modules() if isinstance(module, nn.Conv2d)):
         assert (conv.bias is None) == (conv.groups > 1)
     assert not any("Norm" in type(module).__name__ for module in network.modules())
+
+
+@torch.no_grad()
+def test_a_block_of_paper_is_its_definition():
+    """Channel, then spatial attention, three separable convolutions, and x itself added."""
+    block = AttentiveSeparableBlock(16, 0.5).eval()
+    x = torch.randn(2, 16, 6, 8)
+    channel, spatial = block.attention
+    (down, up), conv = (channel.mlp[0], channel.mlp[2]), spatial.conv
+
+    def mlp(pooled):
+        inner = F.leaky_relu(pooled @ down.weight[:, :, 0, 0].T + down.bias, 0.2)
+        return inner @ up.weight[:, :, 0, 0].T + up.bias
+
+    scale = torch.sigmoid(mlp(x.mean(dim=(2, 3))) + mlp(x.amax(dim=(2, 3))))
+    y = x * scale[:, :, None, None]
+    summary = torch.stack([y.mean(dim=1), y.amax(dim=1)], dim=1)
+    y = y * torch.sigmoid(F.conv2d(summary, conv.weight, conv.bias, padding=3))
+    for pair in (block.body[0], block.body[3], block.body[5]):
+        y = F.conv2d(y, pair.depthwise.weight, padding=1, groups=16)
+        y = F.leaky_relu(F.conv2d(y, pair.pointwise.weight, pair.pointwise.bias), 0.2)
+    torch.testing.assert_close(block(x), x + y)
+
+
+@torch.no_grad()
+def test_a_shuffle_begins_as_nearest_neighbour():
+    network = build(TINY_FAST)
+    doubled = F.pixel_shuffle(network.ups[0](torch.randn(1, 4, 3, 5)), 2)
+    torch.testing.assert_close(doubled, F.interpolate(doubled[..., ::2, ::2], scale_factor=2))
 
 
 @torch.no_grad()
@@ -142,6 +179,11 @@ def test_coring_takes_back_small_corrections_and_keeps_large_ones():
         network.config = replace(TINY_FAST, coring=2.0)
         share = (network(blurred) - blurred).norm() / change.norm()
         assert share.item() == pytest.approx(kept, abs=0.12)
+
+
+def test_what_is_kept_of_an_even_correction_is_the_same_at_the_border():
+    kept = _trust(torch.full((1, 48, 4, 5), 3 / 127.5), 2.0)
+    torch.testing.assert_close(kept, torch.full((1, 1, 4, 5), 9 / (9 + 4)))
 
 
 @torch.no_grad()

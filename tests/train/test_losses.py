@@ -42,3 +42,22 @@ def test_the_weights_of_the_pixel_losses_are_theirs():
         + 0.5 * losses.log_mse(restored, sharp)
     )
     torch.testing.assert_close(both, expected)
+
+
+def test_the_pixel_losses_are_their_formulas():
+    restored, sharp = torch.rand(2, 2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    apart = (restored - sharp).double()
+    torch.testing.assert_close(
+        losses.charbonnier(restored, sharp).double(), (apart**2 + 1e-6).sqrt().mean()
+    )
+    mse = (apart**2).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(losses.log_mse(restored, sharp).double(), (mse + 1e-4).log().mean())
+    rows, columns = (
+        torch.exp(-2j * math.pi * torch.outer(torch.arange(n), torch.arange(n)) / n) / n**0.5
+        for n in (4, 6)
+    )  # the orthonormal transform, as matrices
+    spectrum = rows.to(torch.complex128) @ apart.to(torch.complex128) @ columns.to(torch.complex128)
+    half = torch.view_as_real(spectrum[..., :4].contiguous())  # real pictures mirror the rest
+    torch.testing.assert_close(
+        losses.spectral_l1(restored, sharp).double(), half.abs().mean(), atol=1e-5, rtol=1e-4
+    )

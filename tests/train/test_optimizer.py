@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from train.config import TrainConfig
 from train.generator import GeneratorConfig, build
-from train.muon import orthogonal
+from train.muon import Muon, orthogonal
 from train.optimizer import Optimizer
 from train.precision import has_bfloat16, mixed
 
@@ -45,6 +45,38 @@ def test_muons_updates_are_orthogonal():
     Optimizer(TrainConfig(optimizer="muon"), net).step(1.0)
     singular = torch.linalg.svdvals((kernel.detach() - before).flatten(1))
     assert singular.max() / singular.min() < 2.5  # five Newton-Schulz steps are a rough inverse
+
+
+def test_muon_is_torchs_but_for_bfloat16():
+    torch.manual_seed(0)
+    ours, theirs = (torch.nn.Parameter(torch.zeros(6, 40)) for _ in range(2))
+    settings = {"lr": 0.1, "momentum": 0.95, "nesterov": True, "weight_decay": 0.0}
+    muon = Muon([ours], lr=0.1)
+    other = torch.optim.Muon([theirs], adjust_lr_fn="match_rms_adamw", **settings)
+    for _ in range(4):
+        ours.grad = torch.randn(6, 40)
+        theirs.grad = ours.grad.clone()
+        muon.step()
+        other.step()
+    assert (ours - theirs).norm() < 0.03 * theirs.norm()
+
+
+def test_muon_has_the_dense_layers_within_and_moves_them_twice_as_far():
+    net = with_gradients(network("fast"))
+    before = copy.deepcopy(net)
+    optimizer = Optimizer(TrainConfig(optimizer="muon"), net)
+    (adams,), (muons,) = ([len(g["params"]) for g in o.param_groups] for o in optimizer._optimizers)
+    kernels = [p for p in net.parameters() if p.ndim == 4]
+    assert muons == len(kernels) - 2
+    assert adams == len(list(net.parameters())) - muons
+    optimizer.step(1e-3)
+    moved = [
+        (p - q).square().mean().sqrt()
+        for p, q in zip(net.parameters(), before.parameters(), strict=True)
+        if p.ndim == 4
+    ]
+    assert [moved[0].item(), moved[-1].item()] == pytest.approx([1e-3, 1e-3], rel=1e-3)
+    assert all(size.item() == pytest.approx(2 * 0.2e-3, rel=0.25) for size in moved[1:-1])
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
