@@ -28,8 +28,11 @@ def main(argv: list[str] | None = None) -> int:
     """Export as the flags say; the exit status."""
     parser = _parser()
     options = parser.parse_args(argv)
-    if not options.gate and (options.twins or options.precision == "int8"):
+    int8 = options.twins or options.precision == "int8"
+    if int8 and not options.gate:
         parser.error("int8 needs --gate PAIRS: what it costs must be measured")
+    if options.calibrate and not int8:
+        parser.error("--calibrate is of --int8 and --twins")
     if options.shapes and not options.tensorrt:
         parser.error("--shapes are those of --tensorrt")
     # After parsing, so that --help and mistyped flags answer at once.

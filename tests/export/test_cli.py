@@ -111,6 +111,12 @@ def test_int8_without_pairs_says_why_they_are_needed(capsys):
     assert "int8 needs --gate PAIRS: what it costs must be measured" in capsys.readouterr().err
 
 
+def test_pictures_to_calibrate_on_are_for_int8(capsys):
+    with pytest.raises(SystemExit):
+        main(["last.pt", "--half", "--calibrate", "pictures"])
+    assert "--calibrate is of --int8 and --twins" in capsys.readouterr().err
+
+
 def test_tensorrt_that_is_missing_is_named_before_the_work(tmp_path, capsys):
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("it is not missing here")
