@@ -65,12 +65,14 @@ def test_warp_moves_by_whole_pixels():
 
 def test_warp_turns_and_zooms_about_the_middle():
     picture = torch.rand(1, 3, 64, 64, generator=seeded())
-    poses = torch.tensor([[[0, 0, math.pi / 2, 0], [0, 0, 0, math.log(2)]]])
-    turned, small = blur.warp(picture, poses, 32).unbind(dim=2)
+    quarter, twice = math.pi / 2, math.log(2)
+    poses = torch.tensor([[[0, 0, quarter, 0], [0, 0, 0, twice], [0, 0, quarter, twice]]])
+    turned, small, both = blur.warp(picture, poses, 32).unbind(dim=2)
     torch.testing.assert_close(
         turned, picture[..., 16:48, 16:48].rot90(1, (2, 3)), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(small, F.avg_pool2d(picture, 2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(both, small.rot90(1, (2, 3)), atol=1e-4, rtol=0)
 
 
 def test_poses_stay_within_what_the_margin_is_for():

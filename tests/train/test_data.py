@@ -89,6 +89,15 @@ def test_without_augmentation_pairs_come_as_they_are(pairs: Path):
         )
 
 
+def test_augmentation_degrades_the_blurred_ones_alone(pairs: Path, monkeypatch):
+    monkeypatch.setattr(data, "_turn", lambda blurred, sharp, _: (blurred, sharp))
+    config = TrainConfig(pairs=(pairs,), crops=(64,), reuse=1)
+    blurred, sharp = Samples(config, CPU).batch(0, 64, 8)
+    clean, same = Samples(replace(config, augment=False), CPU).batch(0, 64, 8)
+    assert torch.equal(sharp, same)
+    assert not torch.equal(blurred, clean)
+
+
 @pytest.mark.parametrize("crop", [32, 128])  # smaller than the pictures, and larger
 def test_twins_that_do_not_match_are_named(pairs: Path, crop: int):
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(pairs / "sharp" / "1.png")
