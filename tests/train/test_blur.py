@@ -175,6 +175,16 @@ def test_clip_keeps_the_middle_exposure_sharp():
     assert 0.01 < apart[1] < 0.7 * min(apart[0], apart[2])
 
 
+def test_a_clip_of_one_exposure_is_a_picture():
+    pictures = checkerboard(8, 32 + 2 * MARGIN)
+    blurred, sharp = blur.integrate(pictures, 32, frames=5, extent=20.0, dice=dice())
+    clip, middle = blur.integrate_clip(
+        pictures, 32, exposures=1, frames=5, extent=20.0, dice=dice()
+    )
+    torch.testing.assert_close(clip[:, 0], blurred)
+    torch.testing.assert_close(middle, sharp)
+
+
 def test_the_same_seed_makes_the_same_sample():
     pictures = torch.rand(2, 3, 32 + 2 * MARGIN, 32 + 2 * MARGIN, generator=seeded())
     first, again = (
