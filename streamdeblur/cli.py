@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamdeblur.arguments import parse, refuse_unfit
+from streamdeblur.arguments import parse
 from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
 from streamdeblur.signals import interrupt_once, orderly_termination
 from streamdeblur.versions import installed
@@ -79,22 +79,23 @@ def _run(options: argparse.Namespace) -> int:
 def _done(options: argparse.Namespace) -> int:
     if options.question:
         return _examine(options) if options.question == "doctor" else _answer(options.question)
-    from streamdeblur.inputs import are_several, is_image_file
+    from streamdeblur.kinds import is_whole, kind_of, refuse_unfit
     from streamdeblur.sources import FileSource, open_source
 
-    if are_several(options.inputs):
+    kind, what = kind_of(options)
+    refuse_unfit(options, kind, what)
+    if kind == "files":
         return _deblur_several(options)
     (name,) = options.inputs
-    if is_image_file(name) and not options.realtime:
+    if kind == "image":
         return _deblur_image(Path(name), options)
-    _refuse_unfit(name, options)
     with open_source(
         name,
         start=options.start,
         duration=options.duration,
         deinterlace=options.deinterlace,
         realtime=options.realtime,
-        whole=_is_whole(options),
+        whole=is_whole(options),
         form=options.input_format,
         form_options=dict(options.input_option),
         retry=options.retry,
@@ -108,19 +109,6 @@ def _done(options: argparse.Namespace) -> int:
         if isinstance(source, FileSource):
             return _deblur_file(source, options)
         return _go_live(source, options)
-
-
-def _refuse_unfit(name: str, options: argparse.Namespace) -> None:
-    """Refuse options that would be ignored for a video or what is live, before it is opened."""
-    from streamdeblur.live.addresses import live_address
-
-    address = live_address(name)
-    if address is not None and not (address.kind == "pipe" and _is_whole(options)):
-        refuse_unfit(options, f"{address.shown} is live", address.kind)
-    elif options.realtime:
-        refuse_unfit(options, f"{name} is played live", "played")
-    else:
-        refuse_unfit(options, f"{address.shown if address else name} is a file", "file")
 
 
 def _answer(question: Literal["version", "models", "cameras"]) -> int:
@@ -206,7 +194,6 @@ def _deblur_image(path: Path, options: argparse.Namespace) -> int:
     from streamdeblur.inputs import Task
     from streamdeblur.photos import deblur_image
 
-    refuse_unfit(options, f"{path} is an image", "image")
     with _reported(options) as report:
         deblur_image(
             Task(path, _output(path, options)),
@@ -221,12 +208,12 @@ def _deblur_image(path: Path, options: argparse.Namespace) -> int:
 def _deblur_several(options: argparse.Namespace) -> int:
     from streamdeblur.batch import Batch
     from streamdeblur.inputs import is_file_name, tasks_of
+    from streamdeblur.kinds import has_files_alone
 
     folder = Path(options.output[0]) if options.output else None
     is_file = folder is not None and is_file_name(folder) and not folder.is_dir()
-    if not _has_files_alone(options) or "-" in options.output or is_file:
+    if not has_files_alone(options) or "-" in options.output or is_file:
         raise VideoError("several files have a folder as their output: -o FOLDER")
-    refuse_unfit(options, "these are files", "files")
     with _reported(options) as report:
         batch = Batch(
             tasks_of(options.inputs, folder, options.recursive),
@@ -257,28 +244,15 @@ def _reported(options: argparse.Namespace) -> Iterator[Report | None]:
 
 def _output(path: Path, options: argparse.Namespace) -> Path:
     """Where the result of one file goes."""
+    from streamdeblur.kinds import has_files_alone
     from streamdeblur.video.outputs import default_output
 
-    if not _has_files_alone(options):
+    if not has_files_alone(options):
         raise VideoError(f"{path} has one file as its output; --realtime plays it live")
     if not options.output:
         return default_output(path)
     output = Path(options.output[0])  # or "-"
     return output / path.name if output.is_dir() else output
-
-
-def _has_files_alone(options: argparse.Namespace) -> bool:
-    """Whether the outputs asked for are one file, folder or pipe at most, and nothing live."""
-    from streamdeblur.live.restream import is_stream
-
-    is_live = options.preview or options.serve or options.virtual_cam
-    streams = [output for output in options.output if output != "-" and is_stream(output)]
-    return not (is_live or len(options.output) > 1 or streams)
-
-
-def _is_whole(options: argparse.Namespace) -> bool:
-    """Whether standard input is read like a file: it has an output, and nothing live."""
-    return bool(options.output) and not options.realtime and _has_files_alone(options)
 
 
 def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
