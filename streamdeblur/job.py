@@ -20,6 +20,7 @@ from streamdeblur.resume import Journal, identity_of_input, work_folder
 from streamdeblur.sinks import FileSink
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
+from streamdeblur.video.containers import PIPED
 
 
 def deblur_file(
@@ -139,10 +140,7 @@ def _facts(
 def _piped_format(source: FileSource) -> str:
     """The input's own container, if that can be written into a pipe."""
     names = source.container.format.name.split(",")
-    return next((name for name in names if name in _PIPED), "matroska")
-
-
-_PIPED = {"matroska", "mpegts", "nut", "rawvideo", "yuv4mpegpipe"}
+    return next((name for name in names if name in PIPED), "matroska")
 
 
 def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:

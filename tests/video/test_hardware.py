@@ -53,7 +53,6 @@ def chosen(codec: str, pix_fmt: str = "yuv420p", **options: Any) -> Encoding:
     return choose_encoding(
         info(pix_fmt, options.pop("of", "h264")),
         (64, 48),
-        lambda encoder: True,
         "matroska",
         codec=codec,
         **options,
