@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.video.containers import keeps_times
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import translated
 from streamdeblur.video.outputs import open_output, part_name, refuse_paths
 from streamdeblur.video.parts import held, publish, set_aside
@@ -82,12 +83,8 @@ class Recording:
             self._output,
             self._info,
             self.path.name,
+            Wishes(codec=codec, crf=crf, preset=preset, options=encoder_options, live=True),
             kind=kind,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            encoder_options=encoder_options,
-            live=True,
             compare=compare,
         )
         self._picture.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import av
@@ -13,7 +13,7 @@ from streamdeblur.correction import planar_layout
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
 from streamdeblur.video.containers import MATROSKA, RAW, takes_encoder
-from streamdeblur.video.encoder_settings import options_for
+from streamdeblur.video.encoder_settings import Wishes, options_for
 from streamdeblur.video.hardware import MAKERS, encoder_failure, encoders, host_layouts
 from streamdeblur.video.layouts import distance, fits, losses, traits
 
@@ -46,33 +46,23 @@ class Encoding:
 
 
 def choose_encoding(
-    info: VideoInfo,
-    size: tuple[int, int],
-    container: str,
-    *,
-    codec: str | None = None,
-    crf: float | None = None,
-    preset: str | None = None,
-    extra: Mapping[str, str] | None = None,
-    live: bool = False,
-    repeatable: bool = False,
+    info: VideoInfo, size: tuple[int, int], container: str, wishes: Wishes
 ) -> Encoding:
     """Decide how a video like `info` is encoded at `size` (width, height in pixels).
 
     Args:
+        info: of the video.
+        size: of the picture to encode.
         container: what must hold the result, by FFmpeg's name.
-        codec: encoder or codec family asked for, by default that of the input; or `gpu` or one of
-            MAKERS for a hardware encoder of that family.
-        extra: options for the encoder, which win over all others.
-        live: no frame may wait in the encoder.
-        repeatable: the same pictures must give the same bytes each time.
+        wishes: what is asked for.
 
     Raises:
         VideoError: there is no such encoder, or the container takes none.
     """
+    codec = wishes.codec
     if container in RAW:
-        given = {"codec": codec not in (None, "rawvideo"), "crf": crf is not None}
-        given |= {"preset": preset is not None, "encoder-option": bool(extra)}
+        given = {"codec": codec not in (None, "rawvideo"), "crf": wishes.crf is not None}
+        given |= {"preset": wishes.preset is not None, "encoder-option": bool(wishes.options)}
         if useless := [name for name, is_given in given.items() if is_given]:
             what = f"{container} holds pictures that are not encoded"
             raise VideoError(f"{what}: leave out --{useless[0]}")
@@ -83,7 +73,7 @@ def choose_encoding(
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
     if codec and not _codes(wanted, size):
         raise VideoError(f"{wanted} can't code {size[0]}x{size[1]} pixels: choose another --codec")
-    encoder = wanted if codec else _best(info, size, wanted, container, live)
+    encoder = wanted if codec else _best(info, size, wanted, container, wishes.live)
     becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
         becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
@@ -91,9 +81,7 @@ def choose_encoding(
         encoder, told = _accelerated(info, size, encoder, container, hardware)
         becomes += told
     layout, changes = _layout(info, size, encoder, container)
-    options = options_for(
-        info, encoder, crf=crf, preset=preset, extra=extra, live=live, repeatable=repeatable
-    )
+    options = options_for(info, encoder, wishes)
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
 
 

@@ -34,6 +34,7 @@ from streamdeblur.frames import (
 from streamdeblur.video.clocks import FrameCounter
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, keeps_times
 from streamdeblur.video.durations import Durations
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
@@ -49,13 +50,8 @@ class PictureTrack:
         output: the container, of which nothing is written yet.
         info: of the video that the frames come from.
         name: of the output, for messages.
+        wishes: what is asked of the encoding.
         kind: FFmpeg's name of the container that must hold the result, if not that of `output`.
-        codec: encoder or codec family; by default that of the input.
-        crf: quality in the encoder's own measure, less is better.
-        preset: speed in the encoder's own words.
-        encoder_options: more options for the encoder.
-        live: no frame may wait in the encoder.
-        repeatable: the same pictures must give the same bytes each time.
         strength: how much of the network's change is applied, 0 to 1.
         compare: the original at the left of the result.
 
@@ -68,31 +64,16 @@ class PictureTrack:
         output: OutputContainer,
         info: VideoInfo,
         name: str,
+        wishes: Wishes,
         *,
         kind: str | None = None,
-        codec: str | None = None,
-        crf: float | None = None,
-        preset: str | None = None,
-        encoder_options: Mapping[str, str] | None = None,
-        live: bool = False,
-        repeatable: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
         self._output, self._info, self._name = output, info, name
         self._strength, self._compare = strength, compare
         self._kind = kind or output.format.name
-        self._encoding = choose_encoding(
-            info,
-            self._size(),
-            self._kind,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            extra=encoder_options,
-            live=live,
-            repeatable=repeatable,
-        )
+        self._encoding = choose_encoding(info, self._size(), self._kind, wishes)
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
         # Siblings share it, being parts of one track.
