@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import tomllib
 import warnings
@@ -152,12 +151,7 @@ def export(
         accepted = [lower] if verdict.accepted else []
         spec = replace(spec, accepted=accepted, gate=verdict.facts(lower))
         model = labelled(judged, spec)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(model)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    checkpoint.write_whole(path, model)
     return Written(spec, parity, verdict, in_float)
 
 

@@ -1,23 +1,13 @@
-"""The command line: its options, their help, and what their values may be."""
+"""The command line: its options, and their help."""
 
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
-from streamdeblur.errors import VideoError
-
-if TYPE_CHECKING:
-    from streamdeblur.live import addresses
-
-    Kind = Literal["image", "file", "files", "played"] | addresses.Kind
-    """What is deblurred: a picture, a video, several of either, a file as if it were live, or a
-    kind of what is live."""
-
+from streamdeblur import values
 
 _EXAMPLES = """\
 examples:
@@ -62,45 +52,12 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
-_FILES: set[Kind] = {"file", "files"}
-_LIVE: set[Kind] = {"played", "camera", "screen", "stream", "pipe", "filter"}
-_SCREENS: set[Kind] = {"camera", "screen"}
-# Options that do nothing for some kinds: those for which they do, and how a person calls them.
-_FITTING: tuple[tuple[str, set[Kind], str], ...] = (
-    ("start duration deinterlace decoder", _FILES | {"played"}, "files"),
-    ("input_format input_option", _FILES | {"played", "pipe"}, "files and standard input"),
-    ("codec crf preset encoder_option", _FILES | _LIVE, "videos"),
-    ("format skip_sharp", _FILES, "files"),
-    ("report resume views", _FILES | {"image"}, "files"),
-    ("camera_size camera_rate", _SCREENS, "cameras and screens"),
-    ("camera_format", {"camera"}, "cameras"),
-    ("rtsp_transport", {"stream"}, "streams"),
-    ("retry", _SCREENS | {"stream"}, "cameras and streams"),
-    ("max_latency keep_model", _LIVE, "what is live"),
-    ("realtime", {"played", "pipe"}, "a single file and standard input"),
-    ("recursive", {"files"}, "folders"),
-)
+def default(name: str) -> Any:
+    """What an option is that is not given."""
+    return _parser().get_default(name)
 
 
-def refuse_unfit(options: argparse.Namespace, what: str, kind: Kind) -> None:
-    """Refuse options that would be ignored.
-
-    Args:
-        options: the command line's.
-        what: the input and what it is, for the message: "clip.mp4 is a file".
-        kind: of the input.
-
-    Raises:
-        VideoError: an option that is not for this kind has another value than by default.
-    """
-    parser = _parser()
-    for names, kinds, meant in _FITTING:
-        for name in names.split():
-            if kind not in kinds and getattr(options, name) != parser.get_default(name):
-                why = "" if kind == "image" else f", which is for {meant}"
-                raise VideoError(f"{what}: leave out --{name.replace('_', '-')}{why}")
-
-
+@cache
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamdeblur",
@@ -135,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "rawvideo; default: by its name, for - that of the input or matroska")  # fmt: skip
     add("--input-format", metavar="NAME",
         help="FFmpeg's name of INPUT's format, for example rawvideo")  # fmt: skip
-    add("--input-option", type=_pair, action="append", default=[], metavar="K=V",
+    add("--input-option", type=values.pair, action="append", default=[], metavar="K=V",
         help="for that format: video_size=1280x720, pixel_format=nv12, framerate=30; may be "
         "repeated")  # fmt: skip
     add("-f", "--overwrite", action="store_true", help="replace OUTPUT if it exists")
@@ -177,9 +134,10 @@ def _parser() -> argparse.ArgumentParser:
         help="of the arithmetic; auto: below fp32 only where the model's file says that the loss "
         "was accepted (default: %(default)s)",
     )
-    add("--gpu", type=_whole(0), default=0, metavar="N", help="which GPU (default: %(default)s)")
-    add("--threads", type=_whole(1), metavar="N", help="for the network; default: one a core")
-    add("--tile", type=_tile, default="auto", metavar="auto|N|off",
+    add("--gpu", type=values.whole(0), default=0, metavar="N",
+        help="which GPU (default: %(default)s)")  # fmt: skip
+    add("--threads", type=values.whole(1), metavar="N", help="for the network; default: one a core")
+    add("--tile", type=values.tile, default="auto", metavar="auto|N|off",
         help="do large pictures in tiles of N pixels; auto: if they do not fit into the memory "
         "(default: %(default)s)")  # fmt: skip
     add("--views", type=int, choices=(1, 2, 4), default=1,
@@ -189,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("picture").add_argument
     add(
         "--strength",
-        type=_strength,
+        type=values.strength,
         default=1.0,
         metavar="0..1",
         help="how much of the correction is applied (default: %(default)s)",
@@ -200,8 +158,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--compare", action="store_true", help="show before and after side by side")
     add("--skip-sharp", action="store_true",
         help="spare the network frames of a file that are sharp already")  # fmt: skip
-    add("--start", type=_moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
-    add("--duration", type=_duration, metavar="T", help="stop after T, written in the same way")
+    add("--start", type=values.moment, metavar="T", help="skip to T: seconds or [HH:]MM:SS[.fff]")
+    add("--duration", type=values.duration, metavar="T",
+        help="stop after T, written in the same way")  # fmt: skip
 
     add("--decoder", metavar="NAME", default="software",
         help="software, a GPU's such as cuda, or auto, which takes one that works; those do not "
@@ -211,11 +170,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("encoding of the output").add_argument
     add("--codec", metavar="NAME", help="h264, hevc, av1, vp9, prores, ffv1 or an FFmpeg encoder; "
         "nvenc, qsv, amf, videotoolbox, or gpu for any of them; default: as the input")  # fmt: skip
-    add("--crf", type=_whole(0), metavar="N", help="quality: lower is better and larger")
+    add("--crf", type=values.whole(0), metavar="N", help="quality: lower is better and larger")
     add("--preset", metavar="NAME", help="the encoder's speed, for example veryfast or slow")
     add(
         "--encoder-option",
-        type=_pair,
+        type=values.pair,
         action="append",
         default=[],
         metavar="K=V",
@@ -233,95 +192,18 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("cameras, screens and streams").add_argument
     add("--list-cameras", action="store_const", dest="question", const="cameras",
         help="show the cameras of this computer and exit")  # fmt: skip
-    add("--camera-size", type=_size, metavar="WxH", help="picture to ask for: 1280x720")
-    add("--camera-rate", type=_rate, metavar="N", help="frames a second to ask for")
+    add("--camera-size", type=values.size, metavar="WxH", help="picture to ask for: 1280x720")
+    add("--camera-rate", type=values.rate, metavar="N", help="frames a second to ask for")
     add("--camera-format", metavar="NAME", help="layout or codec to ask for: yuyv422, mjpeg")
     add("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="default: %(default)s")
-    add("--retry", type=_seconds, default=30.0, metavar="SECONDS",
+    add("--retry", type=values.seconds, default=30.0, metavar="SECONDS",
         help="how long to look for a source that was lost (default: %(default)g)")  # fmt: skip
     add("--realtime", action="store_true", help="play a file at its own pace, like a camera")
-    add("--max-latency", type=_whole(1), metavar="MS",
+    add("--max-latency", type=values.whole(1), metavar="MS",
         help="step down when the delay exceeds this; default: when frames are dropped")  # fmt: skip
     add("--keep-model", action="store_true", help="never step down to a faster choice")
     add("--preview", action=argparse.BooleanOptionalAction,
         help="show a window, or none; default: one, unless there is --serve")  # fmt: skip
-    add("--serve", type=_place, metavar="[HOST:]PORT",
+    add("--serve", type=values.place, metavar="[HOST:]PORT",
         help="show what is live in a web page, on 127.0.0.1 or HOST")  # fmt: skip
     add("--virtual-cam", action="store_true", help="be a camera for other programs")
-
-
-def _size(text: str) -> str:
-    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1280x720")
-    return text
-
-
-def _rate(text: str) -> str:
-    if not re.fullmatch(r"\d+(\.\d+|/\d+)?", text, re.ASCII) or not float(text.partition("/")[0]):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of frames such as 30")
-    return text
-
-
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        if float(text) >= 0:  # which is false for what is no number
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 up")
-
-
-def _moment(text: str) -> Fraction:
-    """Seconds, exactly: `90`, `1.5`, `1:30` or `1:02:03.25`."""
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)", text, re.ASCII)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither seconds nor [HH:]MM:SS[.fff]")
-    hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
-    if (match[1] and minutes >= 60) or (match[2] and seconds >= 60):
-        raise argparse.ArgumentTypeError(f"{text!r} has 60 or more minutes or seconds")
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def _duration(text: str) -> Fraction:
-    if not (seconds := _moment(text)):
-        raise argparse.ArgumentTypeError("must be more than 0")
-    return seconds
-
-
-def _strength(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and int(text) >= least):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
-        return int(text)
-
-    return parse
-
-
-def _tile(text: str) -> int | Literal["auto", "off"]:
-    if text == "auto":
-        return "auto"
-    if text == "off":
-        return "off"
-    with suppress(argparse.ArgumentTypeError):
-        return _whole(1)(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not auto, off or a number of pixels")
-
-
-def _place(text: str) -> tuple[str, int]:
-    """An address to listen on and a port: `8000`, `0.0.0.0:8000`, `[::1]:8000`."""
-    match = re.fullmatch(r"(?:([^:\[\]]+|\[[^\[\]]+\]):)?(\d{1,5})", text, re.ASCII)
-    if match is None or int(match[2]) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not [HOST:]PORT, with a port up to 65535")
-    return (match[1] or "127.0.0.1").strip("[]"), int(match[2])
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return key, value

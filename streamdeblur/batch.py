@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.display import Display
+from streamdeblur.command import Command
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import Task
 from streamdeblur.job import deblur_file
 from streamdeblur.ledger import Ledger, settings_identity
 from streamdeblur.photos import FAILURES, deblur_images
-from streamdeblur.report import Report
 from streamdeblur.sources import FileSource
 
 _NAMED = 5  # files that are named of those that an interruption left undone
@@ -24,26 +21,11 @@ class Batch:
 
     Args:
         tasks: what is to be done.
-        options: the command line's.
-        load: makes the network; called once.
-        say: told each line that a person should know.
-        display: shows the progress, given the number of frames or images that are expected.
-        report: gets an account of each file.
+        command: that it is done for.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        options: argparse.Namespace,
-        *,
-        load: Callable[[], Deblurrer],
-        say: Callable[[str], None],
-        display: Callable[[int | None], Display],
-        report: Report | None = None,
-    ) -> None:
-        self._report = report
-        self._tasks, self._options = tasks, options
-        self._load, self._say, self._display = load, say, display
+    def __init__(self, tasks: Sequence[Task], command: Command) -> None:
+        self._tasks, self._command = tasks, command
         self.done: list[Task] = []
         self.skipped: set[Task] = set()
         """Those that an earlier run has done."""
@@ -61,13 +43,13 @@ class Batch:
         open_tasks = [task for task in self._tasks if not task.problem]
         if not open_tasks:
             return
-        network = self._load()
+        self._command.network()  # without it none can be done
         ledger = None
-        if self._options.resume:
-            ledger = Ledger(settings_identity(network, self._options), self._say)
+        if self._command.options.resume:
+            ledger = Ledger(settings_identity(self._command), self._command.say)
         open_tasks = [task for task in open_tasks if self._is_left(task, ledger)]
         try:
-            for task, problem in self._results(open_tasks, network):
+            for task, problem in self._results(open_tasks):
                 if problem is not None:
                     self.failed[task] = _reason(problem)
                 else:
@@ -77,9 +59,9 @@ class Batch:
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
         finally:
-            if self._report:
+            if report := self._command.report:
                 for task, why in self.failed.items():
-                    self._report.blame(task.path, task.output, why)
+                    report.blame(task.path, task.output, why)
 
     @property
     def summary(self) -> str:
@@ -88,27 +70,18 @@ class Batch:
         failed = f", {len(self.failed)} failed" if self.failed else ""
         return f"{len(self.done)} of {len(self._tasks)} files done{skipped}{failed}"
 
-    def _results(
-        self, tasks: list[Task], network: Deblurrer
-    ) -> Iterator[tuple[Task, Exception | None]]:
+    def _results(self, tasks: list[Task]) -> Iterator[tuple[Task, Exception | None]]:
         for are_images, group in groupby(tasks, lambda task: task.is_image):
             some = list(group)
             if are_images:
-                with self._display(len(some)) as show:
-                    yield from deblur_images(
-                        some,
-                        self._options,
-                        load=lambda: network,
-                        say=self._say,
-                        show=show,
-                        report=self._report,
-                    )
+                with self._command.display(len(some)) as show:
+                    yield from deblur_images(some, self._command, show)
             else:
-                yield from ((task, self._video(task, network)) for task in some)
+                yield from ((task, self._video(task)) for task in some)
 
     def _is_left(self, task: Task, ledger: Ledger | None) -> bool:
         """Whether a task is to be done, and can be; its folder is made."""
-        overwrite = self._options.overwrite
+        overwrite = self._command.options.overwrite
         try:
             if ledger and ledger.is_done(task.path, task.output, overwrite=overwrite):
                 self.skipped.add(task)
@@ -118,8 +91,8 @@ class Batch:
             self.failed[task] = _reason(error)
         return task not in self.failed
 
-    def _video(self, task: Task, network: Deblurrer) -> Exception | None:
-        options, report = self._options, self._report
+    def _video(self, task: Task) -> Exception | None:
+        options, report = self._command.options, self._command.report
         account = report.account(task.path, task.output) if report else None
         try:
             with FileSource(
@@ -132,15 +105,7 @@ class Batch:
                 form=options.input_format,
                 form_options=dict(options.input_option),
             ) as source:
-                deblur_file(
-                    source,
-                    task.output,
-                    options,
-                    load=lambda: network,
-                    say=self._say,
-                    display=self._display,
-                    account=account,
-                )
+                deblur_file(source, task.output, self._command, account)
         except FAILURES as error:
             return error
         finally:

@@ -9,23 +9,19 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from streamdeblur.arguments import parse, refuse_unfit
+from streamdeblur.arguments import parse
 from streamdeblur.errors import ReaderLeft, StreamDeblurError, VideoError
 from streamdeblur.signals import interrupt_once, orderly_termination
 from streamdeblur.versions import installed
 
 if TYPE_CHECKING:
-    from streamdeblur.deblurrer import Deblurrer
-    from streamdeblur.display import Display
+    from streamdeblur.command import Command
     from streamdeblur.live.feeds import LiveSource, RealtimeSource
-    from streamdeblur.live.run import Live
-    from streamdeblur.pipeline import Progress
-    from streamdeblur.report import Report
     from streamdeblur.sources import FileSource
 
 # Control characters, halves of characters, and what turns the direction of writing.
@@ -64,63 +60,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    options.networks = []  # each that is loaded, for what is to be said of it at the end
-    code = _done(options)
-    for network in options.networks:
-        if network.rescued:
-            _announce(
-                options,
-                f"{network.rescued} frames overflowed in {network.precision} and were done again"
-                " in fp32",
-            )
-    return code
-
-
-def _done(options: argparse.Namespace) -> int:
     if options.question:
         return _examine(options) if options.question == "doctor" else _answer(options.question)
-    from streamdeblur.inputs import are_several, is_image_file
-    from streamdeblur.sources import FileSource, open_source
+    from streamdeblur.command import Command
+    from streamdeblur.kinds import kind_of, refuse_unfit
 
-    if are_several(options.inputs):
-        return _deblur_several(options)
-    (name,) = options.inputs
-    if is_image_file(name) and not options.realtime:
-        return _deblur_image(Path(name), options)
-    _refuse_unfit(name, options)
-    with open_source(
-        name,
-        start=options.start,
-        duration=options.duration,
-        deinterlace=options.deinterlace,
-        realtime=options.realtime,
-        whole=_is_whole(options),
-        form=options.input_format,
-        form_options=dict(options.input_option),
-        retry=options.retry,
-        size=options.camera_size,
-        rate=options.camera_rate,
-        pixel_format=options.camera_format,
-        transport=options.rtsp_transport,
-        decoder=options.decoder,
-        gpu=options.gpu,
-    ) as source:
-        if isinstance(source, FileSource):
-            return _deblur_file(source, options)
-        return _go_live(source, options)
-
-
-def _refuse_unfit(name: str, options: argparse.Namespace) -> None:
-    """Refuse options that would be ignored for a video or what is live, before it is opened."""
-    from streamdeblur.live.addresses import live_address
-
-    address = live_address(name)
-    if address is not None and not (address.kind == "pipe" and _is_whole(options)):
-        refuse_unfit(options, f"{address.shown} is live", address.kind)
-    elif options.realtime:
-        refuse_unfit(options, f"{name} is played live", "played")
+    kind, what = kind_of(options)
+    refuse_unfit(options, kind, what)
+    command = Command(options, (lambda line: None) if options.quiet else _say)
+    if kind == "files":
+        code = _deblur_several(command)
+    elif kind == "image":
+        code = _deblur_image(command)
     else:
-        refuse_unfit(options, f"{address.shown if address else name} is a file", "file")
+        code = _deblur_video(command)
+    for network in command.networks:
+        if network.rescued:
+            command.say(
+                f"{network.rescued} frames overflowed in {network.precision} and were done again"
+                " in fp32"
+            )
+    return code
 
 
 def _answer(question: Literal["version", "models", "cameras"]) -> int:
@@ -175,91 +135,84 @@ def _show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Console().print(table)
 
 
-def _deblur_file(source: FileSource, options: argparse.Namespace) -> int:
+def _deblur_video(command: Command) -> int:
+    from streamdeblur.kinds import is_whole
+    from streamdeblur.sources import FileSource, open_source
+
+    options = command.options
+    with open_source(
+        options.inputs[0],
+        start=options.start,
+        duration=options.duration,
+        deinterlace=options.deinterlace,
+        realtime=options.realtime,
+        whole=is_whole(options),
+        form=options.input_format,
+        form_options=dict(options.input_option),
+        retry=options.retry,
+        size=options.camera_size,
+        rate=options.camera_rate,
+        pixel_format=options.camera_format,
+        transport=options.rtsp_transport,
+        decoder=options.decoder,
+        gpu=options.gpu,
+    ) as source:
+        if isinstance(source, FileSource):
+            return _deblur_file(source, command)
+        return _go_live(source, command)
+
+
+def _deblur_file(source: FileSource, command: Command) -> int:
     from streamdeblur.job import deblur_file, refuse_pipes
     from streamdeblur.ledger import once
 
-    output = _output(source.path, options)
-    refuse_pipes(source, output, options)  # before the ledger reads from one
+    output = _output(source.path, command.options)
+    refuse_pipes(source, output, command.options)  # before the ledger reads from one
 
-    def say(line: str) -> None:
-        _announce(options, line)
+    def work() -> None:
+        account = command.report.account(source.path, output) if command.report else None
+        deblur_file(source, output, command, account)
 
-    with _reported(options) as report:
-
-        def work(load: Callable[[], Deblurrer]) -> None:
-            deblur_file(
-                source,
-                output,
-                options,
-                load=load,
-                say=say,
-                display=lambda total: _display(total, options),
-                account=report.account(source.path, output) if report else None,
-            )
-
-        once(source.path, output, options, load=lambda: _loaded(options), say=say, work=work)
+    with command.reporting():
+        once(source.path, output, command, work)
     return 0
 
 
-def _deblur_image(path: Path, options: argparse.Namespace) -> int:
+def _deblur_image(command: Command) -> int:
     from streamdeblur.inputs import Task
     from streamdeblur.photos import deblur_image
 
-    refuse_unfit(options, f"{path} is an image", "image")
-    with _reported(options) as report:
-        deblur_image(
-            Task(path, _output(path, options)),
-            options,
-            load=lambda: _loaded(options),
-            say=lambda line: _announce(options, line),
-            report=report,
-        )
+    path = Path(command.options.inputs[0])
+    with command.reporting():
+        deblur_image(Task(path, _output(path, command.options)), command)
     return 0
 
 
-def _deblur_several(options: argparse.Namespace) -> int:
+def _deblur_several(command: Command) -> int:
     from streamdeblur.batch import Batch
     from streamdeblur.inputs import is_file_name, tasks_of
+    from streamdeblur.kinds import has_files_alone
 
+    options = command.options
     folder = Path(options.output[0]) if options.output else None
     is_file = folder is not None and is_file_name(folder) and not folder.is_dir()
-    if not _has_files_alone(options) or "-" in options.output or is_file:
+    if not has_files_alone(options) or "-" in options.output or is_file:
         raise VideoError("several files have a folder as their output: -o FOLDER")
-    refuse_unfit(options, "these are files", "files")
-    with _reported(options) as report:
-        batch = Batch(
-            tasks_of(options.inputs, folder, options.recursive),
-            options,
-            load=lambda: _loaded(options),
-            say=lambda line: _announce(options, line),
-            display=lambda total: _display(total, options),
-            report=report,
-        )
+    with command.reporting():
+        batch = Batch(tasks_of(options.inputs, folder, options.recursive), command)
         batch.run()
-    _announce(options, batch.summary)
+    command.say(batch.summary)
     for task, why in batch.failed.items():
         _say_error(f"{task.path}: {why}")
     return 1 if batch.failed else 0
 
 
-@contextmanager
-def _reported(options: argparse.Namespace) -> Iterator[Report | None]:
-    """The report that was asked for, written when the block ends."""
-    if options.report is None:
-        yield None
-        return
-    from streamdeblur.report import Report
-
-    with Report(Path(options.report), options) as report:
-        yield report
-
-
 def _output(path: Path, options: argparse.Namespace) -> Path:
     """Where the result of one file goes."""
+    from streamdeblur.kinds import has_files_alone
     from streamdeblur.video.outputs import default_output
 
-    if not _has_files_alone(options):
+    if not has_files_alone(options):
         raise VideoError(f"{path} has one file as its output; --realtime plays it live")
     if not options.output:
         return default_output(path)
@@ -267,79 +220,20 @@ def _output(path: Path, options: argparse.Namespace) -> Path:
     return output / path.name if output.is_dir() else output
 
 
-def _has_files_alone(options: argparse.Namespace) -> bool:
-    """Whether the outputs asked for are one file, folder or pipe at most, and nothing live."""
-    from streamdeblur.live.restream import is_stream
-
-    is_live = options.preview or options.serve or options.virtual_cam
-    streams = [output for output in options.output if output != "-" and is_stream(output)]
-    return not (is_live or len(options.output) > 1 or streams)
-
-
-def _is_whole(options: argparse.Namespace) -> bool:
-    """Whether standard input is read like a file: it has an output, and nothing live."""
-    return bool(options.output) and not options.realtime and _has_files_alone(options)
-
-
-def _go_live(source: LiveSource | RealtimeSource, options: argparse.Namespace) -> int:
+def _go_live(source: LiveSource | RealtimeSource, command: Command) -> int:
+    from streamdeblur.display import live_display
     from streamdeblur.live.assembly import assembled
 
-    def say(line: str) -> None:
-        _announce(options, line)
-
-    deblurrer = _loaded(options)
-    with assembled(source, deblurrer, options, lambda name: _network(name, options), say) as live:
+    options, deblurrer = command.options, command.network()
+    with assembled(source, deblurrer, options, command.load, command.say) as live:
         if live.page is not None:  # said even if quiet: who else knows the token?
             _say(f"watch at {live.page.url} (Ctrl-C ends it)")
         interrupt_once()
-        with _live_display(live, options) as draw, suppress(KeyboardInterrupt):
+        display = nullcontext(lambda progress: None) if options.quiet else live_display(live, _say)
+        with display as draw, suppress(KeyboardInterrupt):
             live.run(draw)  # Ctrl-C is the normal end
-    _announce(options, live.summary())
+    command.say(live.summary())
     return 0
-
-
-def _loaded(options: argparse.Namespace) -> Deblurrer:
-    """The network, after the line that says what really runs."""
-    deblurrer = _network(options.model, options)
-    _announce(options, *deblurrer.notices, deblurrer.running)
-    return deblurrer
-
-
-def _network(model: str, options: argparse.Namespace) -> Deblurrer:
-    from streamdeblur.deblurrer import Deblurrer
-
-    network = Deblurrer.load(
-        model,
-        device=options.device,
-        precision=options.precision,
-        threads=options.threads,
-        gpu=options.gpu,
-        tile=options.tile,
-        views=options.views,
-        say=lambda line: _announce(options, line),
-    )
-    options.networks.append(network)
-    return network
-
-
-def _display(total: int | None, options: argparse.Namespace) -> Display:
-    from streamdeblur.display import file_display
-
-    return nullcontext(_show_nothing) if options.quiet else file_display(total, _say)
-
-
-def _live_display(live: Live, options: argparse.Namespace) -> Display:
-    from streamdeblur.display import live_display
-
-    return nullcontext(_show_nothing) if options.quiet else live_display(live, _say)
-
-
-def _show_nothing(_: Progress) -> None: ...
-
-
-def _announce(options: argparse.Namespace, *lines: str) -> None:
-    if not options.quiet:
-        _say(*lines)
 
 
 def _have_stderr() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +13,17 @@ from numpy.typing import NDArray
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
 from streamdeblur.network import catalogue
-from streamdeblur.network.binding import BoundSession, Tensor
 from streamdeblur.network.catalogue import DEFAULT_MODEL, ModelFiles
 from streamdeblur.network.choice import settings_for
-from streamdeblur.network.devices import CPU, OPENVINO, TENSORRT
-from streamdeblur.network.engines import Engines, load_tensorrt, meanwhile_setting
-from streamdeblur.network.ports import Images, Ports
-from streamdeblur.network.session import Setting, captured_output, open_session, reason
-from streamdeblur.network.tiling import RunFailed, Tile, Tiling, need_of
+from streamdeblur.network.devices import CPU, OPENVINO
+from streamdeblur.network.runner import Runner
+from streamdeblur.network.session import Setting, captured_output
+from streamdeblur.network.tiling import Tile, Tiling, need_of
 from streamdeblur.network.views import VIEWS, averaged
 from streamdeblur.spec import ModelSpec
-from streamdeblur.threads import spread, turnstile
+from streamdeblur.threads import spread
 
-# Sides, in pixels, that a network made elsewhere may want its pictures to be multiples of.
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
 _MOST_PIXELS_OF_TWO = 4096 * 2304  # frames that are done at the same time
-_LEAST_SIDE = 64  # of the pictures that find it out: on fewer, padding inside may fail by itself
 
 
 class Deblurrer:
@@ -42,8 +36,6 @@ class Deblurrer:
     """Facts of the model; guessed where its file holds none."""
     notices: tuple[str, ...]
     """What a person should know before the work starts; one line each."""
-    rescued: int
-    """Pictures that overflowed in fp16 and were done again in fp32."""
 
     def __init__(
         self,
@@ -54,27 +46,15 @@ class Deblurrer:
         views: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        path = files.path(setting.precision)
-        if path is None:
-            raise ModelError(files.complaint(setting.precision))
-        self._files, self._setting, self._path, self._say = files, setting, path, say
         self._views = views
-        self._twin: Deblurrer | None = None
-        self._turnstile = turnstile()
-        self.rescued = 0
-        self._open()
-        self.spec = files.spec(setting.precision)
+        self._runner = Runner(files, setting, say)
+        self.spec = self._runner.spec
         is_known = files.knows(setting.precision)
-        if not is_known and not self._ports.takes_bytes:
-            self.spec = replace(self.spec, multiple_of=self._multiple())
-        self.notices = notices if is_known else (*notices, self._foreign_notice())
-        # One small picture: a model that changes sizes, or a GPU that lacks a library, fails
-        # here and not after the output was begun.
-        self._whole(np.zeros((1, 32, 64, 3), np.uint8))
+        self.notices = notices if is_known else (*notices, _foreign_notice(self._runner))
         is_measured = setting.device.memory == "cpu" and tile == "auto"
-        need = need_of(self._whole) if is_measured else None
+        need = need_of(self._runner) if is_measured else None
         self._tiling = Tiling(self.spec, tile=tile, need=need, say=say)
-        self.rescued = 0  # of a person's pictures
+        self._runner.rescued = 0  # of a person's pictures
 
     @classmethod
     def load(
@@ -131,20 +111,23 @@ class Deblurrer:
 
     @property
     def provider(self) -> str:
-        """The ONNX Runtime provider that runs it: asked of the session, not wished for."""
-        has_engine = isinstance(self._run, Engines) and self._run.is_ready
-        return TENSORRT if has_engine else self._provider
+        """The ONNX Runtime provider that runs it; its session was asked when it was opened."""
+        return self._runner.current.device.provider
 
     @property
     def path(self) -> Path:
         """The file that the network was read from."""
-        return self._path
+        return self._runner.path
 
     @property
     def precision(self) -> str:
         """Of the arithmetic inside the network: fp32, fp16, bf16 or int8."""
-        is_meanwhile = self.provider != self._setting.device.provider  # of TensorRT, on CUDA
-        return self._meanwhile if is_meanwhile else self._setting.precision
+        return self._runner.current.precision
+
+    @property
+    def rescued(self) -> int:
+        """Pictures that overflowed in fp16 and were done again in fp32."""
+        return self._runner.rescued
 
     @property
     def running(self) -> str:
@@ -172,7 +155,7 @@ class Deblurrer:
             raise ValueError(
                 f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
-        return averaged(images, lambda view: self._tiling(view, self._whole), self._views)
+        return averaged(images, lambda view: self._tiling(view, self._runner), self._views)
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Yield as many frames, in the same order, each with its `sharp` set.
@@ -190,10 +173,7 @@ class Deblurrer:
         is_large = first.picture.width * first.picture.height > _MOST_PIXELS_OF_TWO
         is_alone = first.captured is not None or is_large
         together = 2 if self.provider in (CPU, OPENVINO) and not is_alone else 1
-        if self.provider == OPENVINO and together != self._setting.together:
-            # It shares its threads out beforehand: two pictures at a time took half the time.
-            self._setting = replace(self._setting, together=together)
-            self._open()
+        self._runner.share(together)
         yield from spread(self._sharpened, itertools.chain((first,), remaining), together)
 
     def _sharpened(self, frame: Frame) -> Frame:
@@ -208,104 +188,13 @@ class Deblurrer:
         """
         for _ in range(3):  # as it is, into buffers, and again
             self(image)
-        while isinstance(self._run, Engines) and self._run.is_busy:
+        while self._runner.is_changing:
             self(image)
 
-    def _open(self) -> None:
-        """Open a session; that of TensorRT is CUDA's until there is an engine."""
-        is_engine = self._setting.device.provider == TENSORRT
-        if is_engine:
-            load_tensorrt()  # before CUDA is blamed for what it lacks
-        setting = meanwhile_setting(self._setting) if is_engine else self._setting
-        self._meanwhile = setting.precision
-        path = self._files.path(setting.precision)
-        if path is None:  # CUDA has no int8
-            raise ModelError(self._files.complaint(setting.precision))
-        device = setting.device
-        session = open_session(path, setting)
-        self._ports = Ports.of(session, path)
-        self._provider: str = session.get_providers()[0]
-        self._run: Callable[[Tensor], list[Tensor]]
-        self._run = BoundSession(session, device.memory, setting.gpu)
-        if is_engine:
-            self._run = Engines(self._path, self._setting, self._run, self._say)
 
-    def _whole(self, images: Images) -> Images:
-        """The answer to pictures that are not cut."""
-        if self._ports.takes_bytes:
-            return self._answer(images)
-        # One by one: the batch of a model made elsewhere is often fixed at 1.
-        return np.concatenate([self._answer(image[np.newaxis]) for image in images])
-
-    def _answer(self, images: Images) -> Images:
-        _, height, width, _ = images.shape
-        tensor = self._ports.tensor(images, self.spec.multiple_of)
-        try:
-            answers = self._run(tensor)
-        except Exception as error:  # ORT's errors share no base of their own
-            shape = "x".join(map(str, tensor.shape))
-            raise RunFailed(f"{self._path} failed on a {shape} tensor: {reason(error)}") from error
-        finite = self._ports.finite(answers)
-        sharp = self._ports.images(answers[0], tensor, height, width)
-        if sharp.shape != images.shape:
-            raise ModelError(
-                f"{self._path} answers a picture of {_size(images)} with one of {_size(sharp)}:"
-                " only models that keep the size can be used"
-            )
-        if not finite.all():
-            sharp[~finite] = self._rescue(images[~finite])
-        return sharp
-
-    def _rescue(self, images: Images) -> Images:
-        """Do again in fp32 what overflowed in fp16.
-
-        Raises:
-            ModelError: it was fp32 already, or there is no file in fp32.
-        """
-        why = f"{self._path} answers with numbers that are none (NaN or infinity)"
-        if self.precision == "fp32":
-            raise ModelError(why)
-        if self._files.path("fp32") is None:
-            raise ModelError(f"{why}, and {self._files.complaint('fp32')}")
-        with self._turnstile:
-            if self._twin is None:
-                setting = replace(self._setting, precision="fp32")
-                self._twin = Deblurrer(self._files, setting, tile="off")  # these are tiles already
-                self._say(f"{self.precision} overflowed: such frames are done again in fp32")
-            self.rescued += len(images)
-        return self._twin._whole(images)
-
-    def _multiple(self) -> int:
-        """The least number that the sides of pictures must be multiples of, found by trying.
-
-        Raises:
-            ModelError: none of those that are usual will do.
-        """
-        failure = None
-        for multiple in _MULTIPLES:
-            # Odd multiples: a size that only twice the number divides must not do by chance.
-            odd = -(-_LEAST_SIDE // multiple) | 1
-            picture = np.zeros((1, multiple * odd, multiple * (odd + 2), 3), np.uint8)
-            tensor = self._ports.tensor(picture, 1)
-            try:
-                if self._run(tensor)[0].shape == tensor.shape:
-                    return multiple
-            except Exception as error:  # ORT's errors share no base of their own
-                failure = error
-        if failure is None:
-            return 1  # it runs, but changes the size: whoever calls it says so
-        raise ModelError(
-            f"{self._path} runs on no usual size of picture: {reason(failure)}"
-        ) from failure
-
-    def _foreign_notice(self) -> str:
-        if self._ports.takes_bytes:
-            origin = "was not written by streamdeblur's export: its precision is a guess"
-            return f"{self.spec.name} {origin}"
-        multiple = self.spec.multiple_of
-        padding = f"padded to multiples of {multiple} pixels" if multiple > 1 else "of any size"
-        return f"{self.spec.name} was made elsewhere: fed RGB in 0..1, {padding}, as it accepts"
-
-
-def _size(images: Images) -> str:
-    return f"{images.shape[2]}x{images.shape[1]}"
+def _foreign_notice(runner: Runner) -> str:
+    name, multiple = runner.spec.name, runner.spec.multiple_of
+    if runner.ports.takes_bytes:
+        return f"{name} was not written by streamdeblur's export: its precision is a guess"
+    padding = f"padded to multiples of {multiple} pixels" if multiple > 1 else "of any size"
+    return f"{name} was made elsewhere: fed RGB in 0..1, {padding}, as it accepts"

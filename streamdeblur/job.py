@@ -3,57 +3,45 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from streamdeblur.account import Account
+from streamdeblur.command import Command
 from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.display import Display
 from streamdeblur.errors import StreamDeblurError, VideoError
 from streamdeblur.ledger import settings_identity
 from streamdeblur.live.restream import descriptor_for_video
 from streamdeblur.pipeline import Network, Progress, run
-from streamdeblur.resume import (
-    Journal,
-    identity_of_input,
-    work_folder,
-)
+from streamdeblur.resume import Journal, identity_of_input, work_folder
 from streamdeblur.sinks import FileSink
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
+from streamdeblur.video.containers import PIPED
 
 
 def deblur_file(
-    source: FileSource,
-    output: Path,
-    options: argparse.Namespace,
-    *,
-    load: Callable[[], Deblurrer],
-    say: Callable[[str], None],
-    display: Callable[[int | None], Display],
-    account: Account | None = None,
+    source: FileSource, output: Path, command: Command, account: Account | None = None
 ) -> None:
     """Deblur a file into another.
 
     Args:
         source: the open input; closing it is left to the caller.
         output: the file to write.
-        options: the command line's.
-        load: makes the network; called when the output is known to be possible.
-        say: told each line that a person should know.
-        display: shows the progress, given the number of frames that are expected.
+        command: that it is done for; its network is needed when the output is known to be possible.
         account: is told what a report needs.
 
     Raises:
         StreamDeblurError: it could not be done, or the input is damaged and the output, which is
             kept, lacks what was.
     """
+    options, say = command.options, command.say
     refuse_pipes(source, output, options)
     sink = _sink(source, output, options)
-    network = load()
+    network = command.network()
     skipping = SkipSharp(network) if options.skip_sharp else None
     sharpener: Network = skipping or network
     was_interlaced = source.deinterlaces
@@ -63,13 +51,13 @@ def deblur_file(
         account.turns = source.info.rotation // 90
         account.notices += notices
         sharpener = account.watching(sharpener)
-    with _kept(source, sink, network, options, say), sink:
+    with _kept(source, sink, command), sink:
         for notice in notices:
             say(notice)
         if options.verbose:
             say(_described(source))
             say(f"encoder {sink.encoder}")
-        with display(_expected_frames(source, sink.frames_kept)) as show:
+        with command.display(_expected_frames(source, sink.frames_kept)) as show:
             progress = run(source, sharpener, sink, on_progress=show)
     say(f"{sink.path}: {_summary(progress)}")
     if skipping:
@@ -152,10 +140,7 @@ def _facts(
 def _piped_format(source: FileSource) -> str:
     """The input's own container, if that can be written into a pipe."""
     names = source.container.format.name.split(",")
-    return next((name for name in names if name in _PIPED), "matroska")
-
-
-_PIPED = {"matroska", "mpegts", "nut", "rawvideo", "yuv4mpegpipe"}
+    return next((name for name in names if name in PIPED), "matroska")
 
 
 def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
@@ -173,16 +158,10 @@ def _notices(source: FileSource, options: argparse.Namespace) -> list[str]:
 
 
 @contextmanager
-def _kept(
-    source: FileSource,
-    sink: FileSink,
-    network: Deblurrer,
-    options: argparse.Namespace,
-    say: Callable[[str], None],
-) -> Iterator[None]:
+def _kept(source: FileSource, sink: FileSink, command: Command) -> Iterator[None]:
     """Keep the work of the block if it is interrupted, and go on with what was kept before."""
-    folder = work_folder(sink.path)
-    if not options.resume:
+    folder, say = work_folder(sink.path), command.say
+    if not command.options.resume:
         if folder.exists():
             say(f"{folder} holds unfinished work, which --resume would go on with")
         try:
@@ -190,7 +169,7 @@ def _kept(
         except KeyboardInterrupt:
             raise KeyboardInterrupt("what was sent stands" if sink.is_pipe else "") from None
         return
-    journal = Journal(sink.path, _identity(source, sink, network, options))
+    journal = Journal(sink.path, _identity(source, sink, command))
     sink.keep_work(journal)
     source.skip(journal.frames)
     if journal.changes:
@@ -208,14 +187,12 @@ def _kept(
         raise type(error)(f"{error}; {advice}") from error
 
 
-def _identity(
-    source: FileSource, sink: FileSink, network: Deblurrer, options: argparse.Namespace
-) -> dict[str, Any]:
+def _identity(source: FileSource, sink: FileSink, command: Command) -> dict[str, Any]:
     """All that the output depends on: with the same, each run makes the same file."""
     return {
         "input": identity_of_input(source.path),
         "encoding": sink.encoding_identity(),
-        **settings_identity(network, options),
+        **settings_identity(command),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import av
 import onnxruntime
 
-from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.command import Command
 from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.errors import VideoError
 from streamdeblur.resume import finished_before, identity_of_input, work_folder
@@ -21,8 +20,8 @@ from streamdeblur.versions import installed
 
 # What of the command line changes nothing of the output, or is known more exactly.
 _NO_MATTER = {
-    *("inputs", "model", "networks", "output", "overwrite", "question", "quiet", "recursive"),
-    *("report", "resume", "verbose"),
+    *("inputs", "model", "output", "overwrite", "question", "quiet", "recursive", "report"),
+    *("resume", "verbose"),
 }
 NAME = ".streamdeblur.jsonl"
 """Of the file in each folder of results: a line of JSON for each that is complete."""
@@ -99,43 +98,27 @@ class Ledger:
         }
 
 
-def once(
-    path: Path,
-    output: Path,
-    options: argparse.Namespace,
-    *,
-    load: Callable[[], Deblurrer],
-    say: Callable[[str], None],
-    work: Callable[[Callable[[], Deblurrer]], None],
-) -> None:
-    """Make `output` of `path`; with --resume not again.
-
-    Args:
-        path: the input.
-        output: the file to write.
-        options: the command line's.
-        load: makes the network.
-        say: told each line that a person should know.
-        work: makes the output, given what makes the network.
+def once(path: Path, output: Path, command: Command, work: Callable[[], None]) -> None:
+    """Make `output` of `path`, which `work` does; with --resume not again.
 
     Raises:
         StreamDeblurError: it could not be done.
     """
-    if not options.resume:
-        work(load)
+    if not command.options.resume:
+        work()
         return
-    network = load()
-    ledger = Ledger(settings_identity(network, options), say)
-    if ledger.is_done(path, output, overwrite=options.overwrite):
-        say(f"{output} is there already, of the same input and settings: nothing to do")
+    ledger = Ledger(settings_identity(command), command.say)
+    if ledger.is_done(path, output, overwrite=command.options.overwrite):
+        command.say(f"{output} is there already, of the same input and settings: nothing to do")
         return
-    work(lambda: network)
+    work()
     ledger.note(path, output)
 
 
-def settings_identity(network: Deblurrer, options: argparse.Namespace) -> dict[str, Any]:
+def settings_identity(command: Command) -> dict[str, Any]:
     """All but the input that an output depends on, for files of any kind."""
-    settings = {key: text for key, text in vars(options).items() if key not in _NO_MATTER}
+    network, options = command.network(), vars(command.options)
+    settings = {key: text for key, text in options.items() if key not in _NO_MATTER}
     return {
         "model": digest_of(network.path),
         "device": [network.provider, network.precision],

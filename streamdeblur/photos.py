@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.command import Command
 from streamdeblur.errors import StreamDeblurError
 from streamdeblur.images import (
     ImageOutput,
@@ -23,7 +22,6 @@ from streamdeblur.images import (
 from streamdeblur.inputs import Task
 from streamdeblur.ledger import once
 from streamdeblur.pipeline import Progress
-from streamdeblur.report import Report
 from streamdeblur.threads import prefetch
 
 FAILURES = (StreamDeblurError, OSError, MemoryError)
@@ -32,51 +30,38 @@ FAILURES = (StreamDeblurError, OSError, MemoryError)
 Sharp = tuple[StillImage, ImageOutput, Any]
 
 
-def deblur_image(
-    task: Task,
-    options: argparse.Namespace,
-    *,
-    load: Callable[[], Deblurrer],
-    say: Callable[[str], None],
-    report: Report | None = None,
-) -> None:
-    """Deblur the only image file there is, with --resume not again; all as for `deblur_images`.
+def deblur_image(task: Task, command: Command) -> None:
+    """Deblur the only image file there is, with --resume not again.
 
     Raises:
         StreamDeblurError: it could not be done.
     """
 
-    def work(load: Callable[[], Deblurrer]) -> None:
-        for _, problem in deblur_images([task], options, load=load, say=say, report=report):
+    def work() -> None:
+        for _, problem in deblur_images([task], command):
             if problem is not None:
                 raise problem
-            say(f"{task.output}: done")
+            command.say(f"{task.output}: done")
 
-    once(task.path, task.output, options, load=load, say=say, work=work)
+    once(task.path, task.output, command, work)
 
 
 def deblur_images(
     tasks: Iterable[Task],
-    options: argparse.Namespace,
-    *,
-    load: Callable[[], Deblurrer],
-    say: Callable[[str], None],
+    command: Command,
     show: Callable[[Progress], None] = lambda progress: None,
-    report: Report | None = None,
 ) -> Iterator[tuple[Task, Exception | None]]:
     """Deblur image files in turn; gives each with what kept it from being done, if anything did.
 
     Args:
         tasks: the files and where they go.
-        options: the command line's.
-        load: makes the network; called once, when the first image has been read.
-        say: told each line that a person should know.
+        command: that they are done for; its network is needed when the first has been read.
         show: told how far the work is.
-        report: gets an account of each image.
 
     Raises:
-        ModelError: `load` fails.
+        ModelError: there is no network to do it with.
     """
+    options = command.options
     progress = Progress(busy=dict.fromkeys(("decode", "deblur", "write"), 0.0))
 
     def timed(stage: str, began: float) -> None:
@@ -115,21 +100,22 @@ def deblur_images(
             samples = np.concatenate([image.samples, samples], axis=1)
         notices = notices_of(image, output.path)
         for notice in notices:
-            say(notice)
+            command.say(notice)
         output.write(image, samples)
-        if report:
-            account = report.account(image.path, output.path, is_image=True)
+        if command.report:
+            account = command.report.account(image.path, output.path, is_image=True)
             account.turns = image.turns
             account.add(image.view, sharp, 0.0)
             account.notices += notices
             assert network is not None
             account.facts |= {"input": image.described, "network": network.running}
-            report.settle()
+            command.report.settle()
 
     with ExitStack() as stack:
         read = stack.enter_context(closing(prefetch(opened(), 1)))
         early = list(_up_to_the_first_image(read))
-        network = load() if early and not isinstance(early[-1][1], Exception) else None
+        is_needed = early and not isinstance(early[-1][1], Exception)
+        network = command.network() if is_needed else None
         sharp = stack.enter_context(closing(prefetch(deblurred(chain(early, read)), 1)))
         for task, item in sharp:
             problem, began = item, time.perf_counter()

@@ -25,7 +25,7 @@ from streamdeblur.video.outputs import part_name
 _PAGE = Path(__file__).with_name("report.html").read_text(encoding="utf-8")
 _MOST_PAIRS = 12  # on a page
 # What the command line holds and a report does not tell.
-_UNTOLD = {"inputs", "networks", "output", "overwrite", "question", "quiet", "report", "verbose"}
+_UNTOLD = {"inputs", "output", "overwrite", "question", "quiet", "report", "verbose"}
 _CURVE = (
     "The strength of edges, before and after, in levels (RMS of the gradients at two scales). What"
     " is seen decides it too: compare the curves with each other, not one moment with the next."

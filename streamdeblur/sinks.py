@@ -18,6 +18,7 @@ from streamdeblur.errors import ReaderLeft, VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.resume import Journal, flush_folder, gathered
 from streamdeblur.sources import FileSource
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import explained, translated
 from streamdeblur.video.headers import tick_length
 from streamdeblur.video.outputs import open_output, open_pipe, part_name, refuse_paths
@@ -98,11 +99,13 @@ class FileSink:
             self._output,
             info,
             self.path.name,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            encoder_options=encoder_options,
-            repeatable=repeatable,
+            Wishes(
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                options=encoder_options,
+                repeatable=repeatable,
+            ),
             strength=strength,
             compare=compare,
         )

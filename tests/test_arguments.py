@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import pyvips
 
-from streamdeblur.arguments import parse, refuse_unfit
+from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
+from streamdeblur.kinds import refuse_unfit
 from streamdeblur.sources import open_source
 from tests.clips import write_clip
 
@@ -65,21 +66,21 @@ def test_what_an_option_is_for_is_said() -> None:
         (["--keep-model"], "what is live"),
     ):
         with pytest.raises(VideoError, match=f"out {flags[0]}, which is for {meant}$"):
-            refuse_unfit(parse(["c.mkv", *flags]), "c.mkv is a file", "file")
+            refuse_unfit(parse(["c.mkv", *flags]), "file", "c.mkv is a file")
 
 
 def test_what_fits_is_not_refused() -> None:
     for flags in (*LIVE, *STEPS, *WRITING):
         kind = "stream" if flags[0] == "--rtsp-transport" else "camera"
-        refuse_unfit(parse(["0", *flags]), "it is live", kind)  # type: ignore[arg-type]
+        refuse_unfit(parse(["0", *flags]), kind, "it is live")  # type: ignore[arg-type]
     for flags in FORMAT:
-        refuse_unfit(parse(["-", *flags]), "it is live", "pipe")
+        refuse_unfit(parse(["-", *flags]), "pipe", "it is live")
     for flags in (*READING, *FORMAT, *WRITING, *STEPS):
-        refuse_unfit(parse(["c.mkv", "--realtime", *flags]), "it is played", "played")
+        refuse_unfit(parse(["c.mkv", "--realtime", *flags]), "played", "it is played")
     for flags in (*READING, *FORMAT, *WRITING, *FILES, *RESULTS):
-        refuse_unfit(parse(["c.mkv", *flags]), "it is a file", "file")
+        refuse_unfit(parse(["c.mkv", *flags]), "file", "it is a file")
     for flags in (*RESULTS, ["--compare"], ["--strength", "0.5"]):
-        refuse_unfit(parse(["p.png", *flags]), "it is an image", "image")
+        refuse_unfit(parse(["p.png", *flags]), "image", "it is an image")
 
 
 def test_a_folder_of_images_and_videos_takes_what_is_for_videos(

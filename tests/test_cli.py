@@ -23,6 +23,7 @@ from streamdeblur.arguments import parse
 from streamdeblur.cli import main
 from streamdeblur.network import catalogue, speeds
 from streamdeblur.spec import ModelSpec
+from streamdeblur.values import moment
 from tests.clips import write_clip
 from tests.conftest import ClipMaker
 from tests.tiny_onnx import foreign, identity, language_model, overflowing
@@ -382,10 +383,8 @@ def test_times_are_read_exactly(hours: int, minutes: int, seconds: int, fraction
 @settings(deadline=None)
 @given(st.text(max_size=12))
 def test_any_text_is_a_time_or_a_usage_error(text: str) -> None:
-    from streamdeblur.arguments import _moment
-
     try:
-        assert _moment(text) >= 0
+        assert moment(text) >= 0
     except argparse.ArgumentTypeError as error:
         assert repr(text) in str(error)  # noqa: PT017
 

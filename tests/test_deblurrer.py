@@ -14,11 +14,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from streamdeblur import deblurrer as module
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.frames import Frame
-from streamdeblur.network import catalogue, devices
+from streamdeblur.network import catalogue, devices, runner
 from streamdeblur.network.catalogue import bundled_models
 from streamdeblur.network.nvidia import has_driver
 from streamdeblur.network.ports import Ports
@@ -252,7 +251,7 @@ def test_auto_says_why_it_does_not_use_a_gpu_that_is_there(
     monkeypatch.setattr(devices, "has_driver", lambda: True)
     here = [devices.find("cuda"), devices.find("cpu")]
     monkeypatch.setattr(devices, "present", lambda: here)
-    monkeypatch.setattr(module, "open_session", _without_cuda(module.open_session))
+    monkeypatch.setattr(runner, "open_session", _without_cuda(runner.open_session))
     deblurrer = Deblurrer.load(save(identity()), device="auto")
     assert deblurrer.provider == "CPUExecutionProvider"
     assert deblurrer.notices == ("not on cuda: cannot use cuda: libcudnn.so.9 not found",)

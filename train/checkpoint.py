@@ -55,10 +55,10 @@ def save(checkpoint: Checkpoint, path: Path, *, shard_mb: float = 0.0) -> None:
     if shard_mb:
         parts = _write_parts(content, path, int(shard_mb * 1e6))
         names = [part.name for part in parts]
-        _replace(_manifest(path), json.dumps({"parts": names}, indent=1).encode())
+        write_whole(_manifest(path), json.dumps({"parts": names}, indent=1).encode())
         path.unlink(missing_ok=True)
     else:
-        _replace(path, content)
+        write_whole(path, content)
         _manifest(path).unlink(missing_ok=True)
     for part in earlier.difference(parts):
         part.unlink(missing_ok=True)
@@ -106,12 +106,12 @@ def _write_parts(content: memoryview, path: Path, size: int) -> list[Path]:
     parts = []
     for number, begin in enumerate(range(0, len(content), size)):
         parts.append(path.with_name(f"{path.name}.{digest}.{number:03d}"))
-        _replace(parts[-1], content[begin : begin + size])
+        write_whole(parts[-1], content[begin : begin + size])
     return parts
 
 
-def _replace(path: Path, content: bytes | memoryview) -> None:
-    """Write `path` in one move.
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write `path` in one move: it holds all of the content, or what it held before.
 
     Raises:
         OSError: it cannot be written, on a full disk for example; the old file is as it was.
@@ -120,9 +120,8 @@ def _replace(path: Path, content: bytes | memoryview) -> None:
     try:
         part.write_bytes(content)
         os.replace(part, path)
-    except OSError:
+    finally:
         part.unlink(missing_ok=True)
-        raise
 
 
 def load_network(path: Path) -> tuple[Checkpoint, PaperGenerator | FastGenerator]:

@@ -13,10 +13,12 @@ from av.error import FFmpegError
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.video.containers import keeps_times
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import translated
 from streamdeblur.video.outputs import open_output, part_name, refuse_paths
 from streamdeblur.video.parts import held, publish, set_aside
-from streamdeblur.video.picture import VARIABLE_RATE, PictureTrack
+from streamdeblur.video.picture import PictureTrack
 
 # What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
 _CONTAINER = {"cluster_time_limit": "250", "flush_packets": "1"}
@@ -69,7 +71,7 @@ class Recording:
         refuse_paths(self.path, self.part, None, overwrite)
         with open_output(self.path, part_name(self.path), info, None) as final:
             kind = final.format.name
-            if not final.format.flags & VARIABLE_RATE:
+            if not keeps_times(kind):
                 raise VideoError(
                     f"can't record to {path}: {kind} has a constant frame rate, which live sources"
                     " have not; use .mp4 or .mkv"
@@ -81,12 +83,8 @@ class Recording:
             self._output,
             self._info,
             self.path.name,
+            Wishes(codec=codec, crf=crf, preset=preset, options=encoder_options, live=True),
             kind=kind,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            encoder_options=encoder_options,
-            live=True,
             compare=compare,
         )
         self._picture.open()

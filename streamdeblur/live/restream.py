@@ -17,6 +17,7 @@ from av.video.frame import PictureType
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.live.addresses import SCHEMES, shown, without_secrets
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import explained, translated
 from streamdeblur.video.outputs import refuse_paths
 from streamdeblur.video.picture import PictureTrack
@@ -94,12 +95,14 @@ class Restream:
             self._output,
             self._info,
             self.shown,
+            Wishes(
+                codec=codec,
+                crf=_USUAL_QUALITY if crf is None and codec is None else crf,
+                preset=preset,
+                options=options,
+                live=True,
+            ),
             kind="flv" if kind == "flv" else "mpegts",
-            codec=codec,
-            crf=_USUAL_QUALITY if crf is None and codec is None else crf,
-            preset=preset,
-            encoder_options=options,
-            live=True,
             compare=compare,
         )
         self._picture.open()

@@ -73,14 +73,23 @@ class ModelFiles:
         return found
 
     def path(self, precision: str) -> Path | None:
-        """The file to run in that precision: bf16 is computed from fp32's."""
+        """The file to run in that precision, if there is one: bf16 is computed from fp32's."""
         return self.paths.get("fp32" if precision == "bf16" else precision)
 
-    def spec(self, precision: str) -> ModelSpec:
-        """What the file for that precision says of itself; guessed where it says nothing."""
+    def needed(self, precision: str) -> Path:
+        """The file to run in that precision, which has to be there.
+
+        Raises:
+            ModelError: there is none.
+        """
         path = self.path(precision)
         if path is None:
             raise ModelError(self.complaint(precision))
+        return path
+
+    def spec(self, precision: str) -> ModelSpec:
+        """What the file for that precision says of itself; guessed where it says nothing."""
+        path = self.needed(precision)
         return self._read(path)[0] or ModelSpec(name=path.stem, precision=precision)
 
     def knows(self, precision: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,17 +48,27 @@ _PRORES_PROFILES = {
 }
 
 
-def options_for(
-    info: VideoInfo,
-    encoder: str,
-    *,
-    crf: float | None,
-    preset: str | None,
-    extra: Mapping[str, str] | None,
-    live: bool,
-    repeatable: bool,
-) -> dict[str, str]:
-    """The options of an encoder for a video like `info`; the rest is as for `choose_encoding`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What is asked of the encoding; by default what suits the input."""
+
+    codec: str | None = None
+    """Encoder or codec family; or `gpu` or one of MAKERS for a hardware encoder of the input's."""
+    crf: float | None = None
+    """Quality in the encoder's own measure, less is better."""
+    preset: str | None = None
+    """Speed in the encoder's own words."""
+    options: Mapping[str, str] | None = None
+    """More options for the encoder, which win over all others."""
+    live: bool = False
+    """No frame may wait in the encoder."""
+    repeatable: bool = False
+    """The same pictures must give the same bytes each time."""
+
+
+def options_for(info: VideoInfo, encoder: str, wishes: Wishes) -> dict[str, str]:
+    """The options of an encoder for a video like `info`."""
+    crf, live = wishes.crf, wishes.live
     on_gpu = maker_of(encoder) is not None
     usual = encoder_options(encoder, crf, live=live) if on_gpu else _DEFAULTS.get(encoder, {})
     options = {**usual, **_from_source(info, encoder)}
@@ -65,13 +76,13 @@ def options_for(
         options |= _LIVE.get(encoder, {})
     if crf is not None and not on_gpu:
         options["crf"] = f"{crf:g}"
-    if repeatable and encoder == "libx264" and _has_avx512():
+    if wishes.repeatable and encoder == "libx264" and _has_avx512():
         # With AVX-512 its macroblock tree is not: of 150 encodings of the same five frames 18 came
         # out otherwise, and none with AVX2.
         options["x264-params"] = ":".join(filter(None, [options.get("x264-params"), "asm=avx2"]))
-    if preset is not None:
-        options["preset"] = preset
-    for key, value in (extra or {}).items():
+    if wishes.preset is not None:
+        options["preset"] = wishes.preset
+    for key, value in (wishes.options or {}).items():
         joined = key.endswith("-params") and key in options
         options[key] = f"{options[key]}:{value}" if joined else value
     return options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import av
@@ -12,9 +12,9 @@ from av.codec.codec import UnknownCodecError
 from streamdeblur.correction import planar_layout
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.encoder_settings import options_for
+from streamdeblur.video.containers import MATROSKA, RAW, takes_encoder
+from streamdeblur.video.encoder_settings import Wishes, options_for
 from streamdeblur.video.hardware import MAKERS, encoder_failure, encoders, host_layouts
-from streamdeblur.video.headers import MATROSKA
 from streamdeblur.video.layouts import distance, fits, losses, traits
 
 _FAMILIES = {
@@ -46,66 +46,47 @@ class Encoding:
 
 
 def choose_encoding(
-    info: VideoInfo,
-    size: tuple[int, int],
-    takes: Callable[[str], bool],
-    container: str,
-    *,
-    codec: str | None = None,
-    crf: float | None = None,
-    preset: str | None = None,
-    extra: Mapping[str, str] | None = None,
-    live: bool = False,
-    repeatable: bool = False,
+    info: VideoInfo, size: tuple[int, int], container: str, wishes: Wishes
 ) -> Encoding:
     """Decide how a video like `info` is encoded at `size` (width, height in pixels).
 
     Args:
-        takes: whether the container holds what an encoder makes.
-        container: the container's name for messages.
-        codec: encoder or codec family asked for, by default that of the input; or `gpu` or one of
-            MAKERS for a hardware encoder of that family.
-        extra: options for the encoder, which win over all others.
-        live: no frame may wait in the encoder.
-        repeatable: the same pictures must give the same bytes each time.
+        info: of the video.
+        size: of the picture to encode.
+        container: what must hold the result, by FFmpeg's name.
+        wishes: what is asked for.
 
     Raises:
         VideoError: there is no such encoder, or the container takes none.
     """
+    codec = wishes.codec
     if container in RAW:
-        given = {"codec": codec not in (None, "rawvideo"), "crf": crf is not None}
-        given |= {"preset": preset is not None, "encoder-option": bool(extra)}
+        given = {"codec": codec not in (None, "rawvideo"), "crf": wishes.crf is not None}
+        given |= {"preset": wishes.preset is not None, "encoder-option": bool(wishes.options)}
         if useless := [name for name, is_given in given.items() if is_given]:
             what = f"{container} holds pictures that are not encoded"
             raise VideoError(f"{what}: leave out --{useless[0]}")
         return _raw(info, container)
     hardware, codec = (codec, None) if codec in ("gpu", *MAKERS) else (None, codec)
     wanted = _named(codec) if codec else _FAMILIES.get(info.codec, "libx264")
-    if codec and not takes(wanted):
+    if codec and not takes_encoder(container, wanted):
         raise VideoError(f"{container} files can't hold {codec} video: choose another --codec")
     if codec and not _codes(wanted, size):
         raise VideoError(f"{wanted} can't code {size[0]}x{size[1]} pixels: choose another --codec")
-    encoder = wanted if codec else _best(info, size, wanted, takes, container, live)
+    encoder = wanted if codec else _best(info, size, wanted, container, wishes.live)
     becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
         becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
     if hardware:
-        encoder, told = _accelerated(info, size, encoder, takes, container, hardware)
+        encoder, told = _accelerated(info, size, encoder, container, hardware)
         becomes += told
     layout, changes = _layout(info, size, encoder, container)
-    options = options_for(
-        info, encoder, crf=crf, preset=preset, extra=extra, live=live, repeatable=repeatable
-    )
+    options = options_for(info, encoder, wishes)
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
 
 
 def _accelerated(
-    info: VideoInfo,
-    size: tuple[int, int],
-    software: str,
-    takes: Callable[[str], bool],
-    container: str,
-    wish: str,
+    info: VideoInfo, size: tuple[int, int], software: str, container: str, wish: str
 ) -> tuple[str, list[str]]:
     """A hardware encoder that does all that `software` would do, and what a person should know.
 
@@ -119,7 +100,7 @@ def _accelerated(
     for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:
         layout = _nearest(source, name, size, container) if name in av.codecs_available else source
         failure = encoder_failure(name, layout, size)
-        if not failure and not takes(name):
+        if not failure and not takes_encoder(container, name):
             failure = "the container does not hold what it makes"
         lost = [loss for loss in losses(source, layout) if loss not in usual]
         if not failure and lost:
@@ -148,8 +129,6 @@ def _raw(info: VideoInfo, container: str) -> Encoding:
     return Encoding(encoder="rawvideo", pix_fmt=layout, options={}, notices=tuple(notices))
 
 
-RAW = {"rawvideo", "yuv4mpegpipe"}
-"""Containers of pictures that are not encoded."""
 # fmt: off
 _Y4M = [
     "gray", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "gray10le", "gray12le", "gray16le",
@@ -184,23 +163,16 @@ def _is_video_encoder(name: str) -> bool:
         return False
 
 
-def _best(
-    info: VideoInfo,
-    size: tuple[int, int],
-    wanted: str,
-    takes: Callable[[str], bool],
-    container: str,
-    live: bool,
-) -> str:
+def _best(info: VideoInfo, size: tuple[int, int], wanted: str, container: str, live: bool) -> str:
     """`wanted` if it loses nothing that the layout holds, else the first other that does not."""
     known = dict.fromkeys((wanted, *_SUBSTITUTES))
-    candidates = [name for name in known if takes(name) and _codes(name, size)]
+    candidates = [name for name in known if takes_encoder(container, name) and _codes(name, size)]
     if not candidates:
         raise VideoError(f"{container} files can't hold video that this program encodes: use .mkv")
     if candidates[0] == "prores_ks":
         return "prores_ks"  # who edits ProRes needs ProRes; 4444 is coded with 10 of its 12 bits
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    if (has_alpha := traits(source).alpha and not live) and takes("prores_ks"):
+    if (has_alpha := traits(source).alpha and not live) and takes_encoder(container, "prores_ks"):
         candidates.append("prores_ks")
     lost = {name: losses(source, _nearest(source, name, size, container)) for name in candidates}
     if has_alpha:  # rather than any other loss

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
+from streamdeblur.video.containers import AS_BYTES
 from streamdeblur.video.ffmpeg import described, explained
 
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
@@ -32,10 +33,6 @@ PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, and what follows are the kinds of interlacing."""
 LEAP_BACK = 1
 """Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
-MATROSKA = {"matroska", "webm"}
-MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
-AS_BYTES = "surrogateescape"
-"""How tags are read and written whose texts are in no known encoding: as they are."""
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
 _BOUNDS = {"max_pixels": str(MAX_PIXELS)}

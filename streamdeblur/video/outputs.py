@@ -11,11 +11,9 @@ from av.container import OutputContainer
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.headers import AS_BYTES
+from streamdeblur.video.containers import AS_BYTES, goes_back, is_one_file
 
-_NO_FILE = 0x0001  # AVFMT_NOFILE: the format writes several files, or none
 _AUDIO_RATE = 48_000
-_GOING_BACK = {"avi", "asf", "flv", "mxf"}  # to complete a header that players rely on
 
 
 def default_output(path: Path) -> Path:
@@ -71,7 +69,7 @@ def open_pipe(descriptor: int, form: str | None, info: VideoInfo) -> OutputConta
         raise VideoError(
             f"there is no format {form}: use matroska, mpegts, nut, mp4, yuv4mpegpipe or rawvideo"
         ) from error
-    if output.format.flags & _NO_FILE or output.format.name in _GOING_BACK:
+    if goes_back(output) or not is_one_file(output):
         raise VideoError(f"{output.format.name} can't be written to a pipe: use matroska or mpegts")
     return output
 
@@ -99,7 +97,7 @@ def open_output(
         raise VideoError(
             f"can't write {path}: no video container ends in “{path.suffix}”; use {kinds}"
         ) from error
-    if output.format.flags & _NO_FILE:
+    if not is_one_file(output):
         raise VideoError(f"can't write {path}: {output.format.name} is not one file; use .mp4")
     return output
 

@@ -32,23 +32,15 @@ from streamdeblur.frames import (
     usual_matrix,
 )
 from streamdeblur.video.clocks import FrameCounter
+from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, keeps_times
 from streamdeblur.video.durations import Durations
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
 from streamdeblur.video.hardware import maker_of
-from streamdeblur.video.headers import MATROSKA, MOV_FAMILY
 
-VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
-
-
-_HOLDS = {
-    # Containers that take anything, and write what no player understands or fail at the header.
-    "mpegts": ("h264", "hevc", "mpeg2video"),
-    "ogg": ("theora", "vp8"),
-    "ogv": ("theora", "vp8"),
-}
 
 
 class PictureTrack:
@@ -58,13 +50,8 @@ class PictureTrack:
         output: the container, of which nothing is written yet.
         info: of the video that the frames come from.
         name: of the output, for messages.
+        wishes: what is asked of the encoding.
         kind: FFmpeg's name of the container that must hold the result, if not that of `output`.
-        codec: encoder or codec family; by default that of the input.
-        crf: quality in the encoder's own measure, less is better.
-        preset: speed in the encoder's own words.
-        encoder_options: more options for the encoder.
-        live: no frame may wait in the encoder.
-        repeatable: the same pictures must give the same bytes each time.
         strength: how much of the network's change is applied, 0 to 1.
         compare: the original at the left of the result.
 
@@ -77,36 +64,20 @@ class PictureTrack:
         output: OutputContainer,
         info: VideoInfo,
         name: str,
+        wishes: Wishes,
         *,
         kind: str | None = None,
-        codec: str | None = None,
-        crf: float | None = None,
-        preset: str | None = None,
-        encoder_options: Mapping[str, str] | None = None,
-        live: bool = False,
-        repeatable: bool = False,
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
         self._output, self._info, self._name = output, info, name
         self._strength, self._compare = strength, compare
         self._kind = kind or output.format.name
-        self._encoding = choose_encoding(
-            info,
-            self._size(),
-            self._takes,
-            self._kind,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            extra=encoder_options,
-            live=live,
-            repeatable=repeatable,
-        )
+        self._encoding = choose_encoding(info, self._size(), self._kind, wishes)
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
         # Siblings share it, being parts of one track.
-        self._counter = None if self._keeps_times() else FrameCounter(info.rate)
+        self._counter = None if keeps_times(self._kind) else FrameCounter(info.rate)
         self._durations = Durations(self._time_base(), info.rate)
 
     @property
@@ -141,7 +112,7 @@ class PictureTrack:
         context.colorspace, context.color_range = self._matrix_and_range()
         context.color_primaries, context.color_trc = info.color_primaries, info.color_trc
         context.field_order = info.field_order
-        if not self._keeps_times():
+        if not keeps_times(self._kind):
             context.max_b_frames = 0  # frames out of order would all come late
         # PyAV's default cuts each frame into slices for the threads, which costs x264 quality.
         context.thread_type = "AUTO"
@@ -239,17 +210,6 @@ class PictureTrack:
             notices.append(f"{self.encoder} can't keep the HDR mastering metadata")
         return notices
 
-    def _takes(self, encoder: str) -> bool:
-        """Whether the container holds what an encoder makes."""
-        if self._kind in _HOLDS:
-            return av.Codec(encoder, "w").canonical_name in _HOLDS[self._kind]
-        trial = av.open(io.BytesIO(), "w", format=self._kind)
-        try:
-            trial.add_stream(encoder, rate=25)
-        except ValueError:
-            return False
-        return True
-
     def _as_coded(self, picture: av.VideoFrame) -> av.VideoFrame:
         """The picture in the encoder's layout, if that is not its own."""
         target = self._encoding.pix_fmt
@@ -295,10 +255,7 @@ class PictureTrack:
 
     def _time_base(self) -> Fraction:
         """Ticks of the output: the input's, unless the container knows only a frame rate."""
-        return self._info.time_base if self._keeps_times() else 1 / self._info.rate
-
-    def _keeps_times(self) -> bool:
-        return bool(av.ContainerFormat(self._kind, "w").flags & VARIABLE_RATE)
+        return self._info.time_base if keeps_times(self._kind) else 1 / self._info.rate
 
 
 def _lasting(tags: Mapping[str, str]) -> dict[str, str]:

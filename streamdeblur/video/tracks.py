@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,18 +15,13 @@ from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
-from streamdeblur.video.headers import (
-    AS_BYTES,
-    MATROSKA,
-    MOV_FAMILY,
-    picture_stream,
-)
+from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_track
+from streamdeblur.video.headers import picture_stream
 from streamdeblur.video.order import DISORDER, Order
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
-_NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
 _ITUNES_TAGS = {
@@ -120,7 +114,7 @@ class TrackCopier:
         kind = self._output.format.name
         if self._is_rewritten(stream):
             return
-        if not _fits(stream, kind):
+        if not takes_track(kind, stream):
             self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
             return
         copy = self._output.add_stream_from_template(stream, opaque=True)
@@ -227,29 +221,6 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
 def _is_attached(packet: Packet[Any]) -> bool:
     """Whether it is a still picture, such as a cover, which belongs to all of the video."""
     return bool(packet.stream.disposition & Disposition.attached_pic)
-
-
-def _fits(stream: Stream, container: str) -> bool:
-    """Whether a container can hold a track.
-
-    Some refuse only when the header is written, so one is written to memory. Camera makers' data
-    has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
-    """
-    nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
-    if isinstance(stream, DataStream) and stream.name in nameless:
-        return False
-    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
-        return False  # a bare stream of one track, into which another would be mixed
-    trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
-    try:
-        trial.add_stream_from_template(stream, opaque=True)
-        trial.start_encoding()
-    except (FFmpegError, ValueError):
-        return False
-    finally:
-        with suppress(FFmpegError, ValueError):
-            trial.close()
-    return True
 
 
 def _title(stream: Stream) -> str:

@@ -202,4 +202,4 @@ def test_openvino_takes_two_frames_of_a_file_at_a_time(tmp_path: Path) -> None:
         frames = [Frame(picture, each, n, captured=captured) for n, each in enumerate(images)]
         for frame in deblurrer.stream(iter(frames)):
             assert np.array_equal(frame.sharp, 255 - frame.image)
-        assert deblurrer._setting.together == together
+        assert deblurrer._runner.current.together == together

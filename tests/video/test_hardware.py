@@ -21,6 +21,7 @@ from streamdeblur.network.nvidia import has_driver
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
 from streamdeblur.video import decoding, encoders, hardware, picture
+from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.encoders import Encoding, choose_encoding
 from streamdeblur.video.headers import open_container, picture_stream
 from tests.clips import noisy_picture
@@ -53,10 +54,8 @@ def chosen(codec: str, pix_fmt: str = "yuv420p", **options: Any) -> Encoding:
     return choose_encoding(
         info(pix_fmt, options.pop("of", "h264")),
         (64, 48),
-        lambda encoder: True,
         "matroska",
-        codec=codec,
-        **options,
+        Wishes(codec=codec, **options),
     )
 
 

@@ -1,0 +1,78 @@
+"""What the command line asks for, with what all of its work shares: the network and a report."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.display import Display, file_display
+from streamdeblur.report import Report
+
+
+@dataclass
+class Command:
+    """A run of the command."""
+
+    options: argparse.Namespace
+    """The command line's."""
+    say: Callable[[str], None]
+    """Told each line that a person should know."""
+    report: Report | None = None
+    """Gets an account of each file; None where none was asked for."""
+    networks: list[Deblurrer] = field(default_factory=list)
+    """Those that were loaded: first that which was asked for, then what stands in for it."""
+
+    def network(self) -> Deblurrer:
+        """The network asked for, loaded when it is first needed: a line says what really runs.
+
+        Raises:
+            ModelError: it cannot be had.
+        """
+        if not self.networks:
+            network = self.load(self.options.model)
+            for line in (*network.notices, network.running):
+                self.say(line)
+        return self.networks[0]
+
+    def load(self, model: str) -> Deblurrer:
+        """A network of a model's name, to run as the options say.
+
+        Raises:
+            ModelError: it cannot be had.
+        """
+        options = self.options
+        network = Deblurrer.load(
+            model,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            gpu=options.gpu,
+            tile=options.tile,
+            views=options.views,
+            say=self.say,
+        )
+        self.networks.append(network)
+        return network
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Write the report, if one was asked for, when the block ends.
+
+        Raises:
+            VideoError: it cannot be written.
+        """
+        if self.options.report is None:
+            yield
+            return
+        with Report(Path(self.options.report), self.options) as self.report:
+            yield
+
+    def display(self, total: int | None) -> Display:
+        """Shows how far the work is on so many frames or images, if that is known."""
+        if self.options.quiet:
+            return nullcontext(lambda progress: None)
+        return file_display(total, self.say)

@@ -1,0 +1,79 @@
+"""What each container can hold; all are known by FFmpeg's names."""
+
+from __future__ import annotations
+
+import io
+from contextlib import suppress
+
+import av
+from av.container import OutputContainer
+from av.error import FFmpegError
+from av.stream import DataStream, Stream
+
+MATROSKA = {"matroska", "webm"}
+MOV_FAMILY = {"mov", "mp4", "ipod", "3gp", "3g2", "psp", "ismv", "f4v"}
+RAW = {"rawvideo", "yuv4mpegpipe"}
+"""Of pictures that are not encoded."""
+PIPED = {"matroska", "mpegts", "nut", *RAW}
+"""That can be written into a pipe as well as into a file."""
+AS_BYTES = "surrogateescape"
+"""How tags are read and written whose texts are in no known encoding: as they are."""
+_GOING_BACK = {"avi", "asf", "flv", "mxf"}  # to complete a header that players rely on
+_HOLDS = {
+    # Containers that take anything, and write what no player understands or fail at the header.
+    "mpegts": ("h264", "hevc", "mpeg2video"),
+    "ogg": ("theora", "vp8"),
+    "ogv": ("theora", "vp8"),
+}
+# FFmpeg's flags of formats: AVFMT_NOFILE, AVFMT_NOTIMESTAMPS and AVFMT_VARIABLE_FPS.
+_NO_FILE, _NO_TIMES, _VARIABLE_RATE = 0x0001, 0x0080, 0x0400
+
+
+def keeps_times(container: str) -> bool:
+    """Whether each frame has a time of its own, where others know only a frame rate."""
+    return bool(av.ContainerFormat(container, "w").flags & _VARIABLE_RATE)
+
+
+def is_one_file(output: OutputContainer) -> bool:
+    """Whether it is written as one file, and not as several or none."""
+    return not output.format.flags & _NO_FILE
+
+
+def goes_back(output: OutputContainer) -> bool:
+    """Whether its beginning is completed in the end, which a pipe does not allow."""
+    return output.format.name in _GOING_BACK
+
+
+def takes_encoder(container: str, encoder: str) -> bool:
+    """Whether a container holds what an encoder makes."""
+    if container in _HOLDS:
+        return av.Codec(encoder, "w").canonical_name in _HOLDS[container]
+    trial = av.open(io.BytesIO(), "w", format=container)
+    try:
+        trial.add_stream(encoder, rate=25)
+    except ValueError:
+        return False
+    return True
+
+
+def takes_track(container: str, stream: Stream) -> bool:
+    """Whether a container can hold a copy of a track.
+
+    Some refuse only when the header is written, so one is written to memory. Camera makers' data
+    has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
+    """
+    nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
+    if isinstance(stream, DataStream) and stream.name in nameless:
+        return False
+    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
+        return False  # a bare stream of one track, into which another would be mixed
+    trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
+    try:
+        trial.add_stream_from_template(stream, opaque=True)
+        trial.start_encoding()
+    except (FFmpegError, ValueError):
+        return False
+    finally:
+        with suppress(FFmpegError, ValueError):
+            trial.close()
+    return True
