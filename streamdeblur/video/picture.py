@@ -49,6 +49,7 @@ _HOLDS = {
     "ogg": ("theora", "vp8"),
     "ogv": ("theora", "vp8"),
 }
+_REFUSES = {"mov": ("av1", "vp9")}  # containers, and what they take until the header is written
 
 
 class PictureTrack:
@@ -241,8 +242,11 @@ class PictureTrack:
 
     def _takes(self, encoder: str) -> bool:
         """Whether the container holds what an encoder makes."""
+        codec = av.Codec(encoder, "w").canonical_name
         if self._kind in _HOLDS:
-            return av.Codec(encoder, "w").canonical_name in _HOLDS[self._kind]
+            return codec in _HOLDS[self._kind]
+        if codec in _REFUSES.get(self._kind, ()):
+            return False
         trial = av.open(io.BytesIO(), "w", format=self._kind)
         try:
             trial.add_stream(encoder, rate=25)
