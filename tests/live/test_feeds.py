@@ -20,7 +20,7 @@ import pytest
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
-from streamdeblur.live import feeds
+from streamdeblur.live import connection, feeds
 from streamdeblur.live.addresses import live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.sources import open_source
@@ -206,7 +206,7 @@ def test_a_port_without_a_stream_is_refused() -> None:
 
 
 def test_one_who_answers_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "_OPENING", 0.3)
+    monkeypatch.setattr(connection, "_OPENING", 0.3)
     with (
         closing(socket.create_server(("127.0.0.1", 0))) as door,
         pytest.raises(VideoError, match="no answer in time"),
@@ -327,7 +327,7 @@ def without_video(content: bytes) -> bytes:
 def test_sound_without_a_picture_is_not_waited_for(
     make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "_OPENING", 1.5)
+    monkeypatch.setattr(connection, "_OPENING", 1.5)
     clip = make_clip("in.ts", size=(64, 48), audio=True)
     content = without_video(clip.read_bytes())
     ended = threading.Event()
