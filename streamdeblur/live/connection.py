@@ -16,7 +16,7 @@ from streamdeblur.frames import VideoInfo
 from streamdeblur.live.addresses import Address
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.ffmpeg import close_reader, explained, reason
-from streamdeblur.video.headers import chroma_location, picture_stream, video_info
+from streamdeblur.video.headers import NO_TIMES, chroma_location, picture_stream, video_info
 
 _OPENING = 10.0  # seconds in which the first picture, and each other, must come
 
@@ -48,6 +48,8 @@ class Connection:
             context.copy_opaque = True
             context.thread_type = "SLICE"  # threads of whole frames would each keep one back
             self._has_end = address.ends or self._container.duration is not None
+            # Of MJPEG by HTTP, FFmpeg would take every 25 frames for a second.
+            self._has_times = self._has_end or not self._container.format.flags & NO_TIMES
             self._pictures = self._decoded()
             self._first = next(self._pictures, None)
             if self._first is None:
@@ -113,6 +115,8 @@ class Connection:
                         pictures = self._stream.decode(packet)
                 for picture in pictures:
                     came = picture.opaque
+                    if not self._has_times:
+                        picture.pts = None
                     yield picture, came if isinstance(came, float) else time.monotonic()
                     latest = time.monotonic()
                 if time.monotonic() - latest > _OPENING:

@@ -26,6 +26,8 @@ from streamdeblur.frames import VideoInfo
 from streamdeblur.video.ffmpeg import described, explained
 
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
+NO_TIMES = 0x0080
+"""AVFMT_NOTIMESTAMPS, a flag of formats: they hold no times, and FFmpeg counts frames instead."""
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
 PROGRESSIVE = 1

@@ -20,6 +20,7 @@ from streamdeblur.video.headers import (
     AS_BYTES,
     MATROSKA,
     MOV_FAMILY,
+    NO_TIMES,
     picture_stream,
 )
 from streamdeblur.video.order import DISORDER, Order
@@ -27,7 +28,6 @@ from streamdeblur.video.order import DISORDER, Order
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
 
-_NO_TIMES = 0x0080  # AVFMT_NOTIMESTAMPS
 # Tags that MP4 and MOV files keep in the list that iTunes knows, or outside of any list.
 # fmt: off
 _ITUNES_TAGS = {
@@ -238,7 +238,7 @@ def _fits(stream: Stream, container: str) -> bool:
     nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
     if isinstance(stream, DataStream) and stream.name in nameless:
         return False
-    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
+    if av.ContainerFormat(container, "w").flags & NO_TIMES:
         return False  # a bare stream of one track, into which another would be mixed
     trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
     try:
