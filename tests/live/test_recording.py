@@ -282,6 +282,27 @@ def test_udp_is_sent_for_anyone_to_join(camera: LiveSource) -> None:
     assert all(abs(float(frame.image.mean()) - 168) < 4 for frame in frames)
 
 
+def test_each_datagram_holds_whole_packets(camera: LiveSource) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        url = f"udp://127.0.0.1:{receiver.getsockname()[1]}?ttl=1"
+        with Restream(url, camera.info, encoder_options={"qp": "0"}) as sink:
+            for frame in sharpened(camera, 3):
+                frame.sharp = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+                sink.write(frame)
+        datagrams = [receiver.recv(65536) for _ in range(4)]
+    assert {len(datagram) % 188 for datagram in datagrams} == {0}
+    assert {datagram[:1] for datagram in datagrams} == {b"G"}  # the byte that begins each packet
+
+
+def test_a_playlist_without_a_frame_leaves_nothing(camera: LiveSource, tmp_path: Path) -> None:
+    """As where another output could not be had."""
+    with Restream(str(tmp_path / "live.m3u8"), camera.info):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
 def test_an_hls_playlist_has_segments_beside_it(camera: LiveSource, tmp_path: Path) -> None:
     playlist = tmp_path / "live.m3u8"
     with Restream(str(playlist), camera.info) as sink:
