@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from fractions import Fraction
 
 import av
 
@@ -58,6 +59,8 @@ class LiveSource(ClosedInTheEnd):
         self._closed = False
         self._frames = self._all_frames()
         self.info = replace(self._connection.described(), time_base=MICROSECOND)
+        if address.kind == "camera":
+            self.messages.extend(self._unmet_wishes())
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source is closed. A second iteration continues the first."""
@@ -81,6 +84,16 @@ class LiveSource(ClosedInTheEnd):
         with suppress(ValueError):  # it is running in another thread, which then closes
             self._frames.close()
             self._connection.close()
+
+    def _unmet_wishes(self) -> Iterator[str]:
+        """What a camera does otherwise than asked: its driver takes what is nearest, in silence."""
+        size, rate = (self._address.options.get(name) for name in ("video_size", "framerate"))
+        given, given_rate = f"{self.info.width}x{self.info.height}", self.info.rate
+        advice = "another --camera-format, such as mjpeg, may have it"
+        if size and size != given:
+            yield f"{self.shown} gives {given}, not {size}: {advice}"
+        if rate and abs(given_rate - Fraction(rate)) > 1:  # 29.97 is 30
+            yield f"{self.shown} gives {float(given_rate):g} frames a second, not {rate}: {advice}"
 
     def _all_frames(self) -> Generator[Frame, None, None]:
         clock, wait = Clock(), 0.0

@@ -21,7 +21,7 @@ import pytest
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
 from streamdeblur.live import connection, feeds
-from streamdeblur.live.addresses import live_address
+from streamdeblur.live.addresses import Address, live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.sources import open_source
 from tests.conftest import ClipMaker
@@ -57,6 +57,23 @@ def test_frames_come_in_microseconds_and_at_their_own_pace() -> None:
     assert None not in moments
     steps = np.diff(np.array(moments, float))
     assert np.allclose(steps, 0.04, atol=0.001)  # when they were due, however late they were read
+
+
+def test_a_camera_that_does_otherwise_than_asked_is_told_of() -> None:
+    """As V4L2's drivers do; this one is played by a filter."""
+    asked = {"video_size": "1280x720", "framerate": "30"}
+    camera = Address(
+        kind="camera", shown="camera 0", url="testsrc2=64x48:10", format="lavfi", options=asked
+    )
+    with LiveSource(camera) as source:
+        advice = "another --camera-format, such as mjpeg, may have it"
+        assert list(source.messages) == [
+            f"camera 0 gives 64x48, not 1280x720: {advice}",
+            f"camera 0 gives 10 frames a second, not 30: {advice}",
+        ]
+    obeyed = replace(camera, options={"video_size": "64x48", "framerate": "9.99"})
+    with LiveSource(obeyed) as source:
+        assert not source.messages
 
 
 def test_a_closed_source_ends() -> None:
