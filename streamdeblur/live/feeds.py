@@ -18,6 +18,7 @@ from streamdeblur.live.connection import Connection
 from streamdeblur.threads import watched
 from streamdeblur.video.clocks import Clock, Pace
 from streamdeblur.video.headers import MICROSECOND
+from streamdeblur.video.upright import upright, upright_info
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""
@@ -32,8 +33,8 @@ class LiveSource(ClosedInTheEnd):
 
     When the stream ends, breaks or gives nothing for a while it is opened again, at once and then
     with growing pauses of 1 s at most. Time goes on meanwhile: pts have a gap as long as the
-    outage. Frames may change their size; `info` is that of the first. None is dropped here: who may
-    be slower than the source takes `latest(source)`, as `run` does by itself.
+    outage. Frames are upright, and may change their size; `info` is that of the first. None is
+    dropped here: who may be slower than the source takes `latest(source)`, as `run` does by itself.
 
     Args:
         address: as `live_address` makes it.
@@ -58,7 +59,9 @@ class LiveSource(ClosedInTheEnd):
         self._connection = Connection(address)
         self._closed = False
         self._frames = self._all_frames()
-        self.info = replace(self._connection.described(), time_base=MICROSECOND)
+        stored = self._connection.described()
+        self._matrix = stored.display_matrix
+        self.info = replace(upright_info(stored), time_base=MICROSECOND)
         if address.kind == "camera":
             self.messages.extend(self._unmet_wishes())
 
@@ -100,7 +103,8 @@ class LiveSource(ClosedInTheEnd):
         try:
             while not self._closed:
                 opened = time.monotonic()
-                for picture, captured in self._pictures():
+                for stored, captured in self._pictures():
+                    picture = upright(stored, self._matrix)
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
                     picture.duration = 0  # the next frame ends it, whenever that comes
@@ -156,7 +160,7 @@ class LiveSource(ClosedInTheEnd):
 
 
 class RealtimeSource(ClosedInTheEnd):
-    """A file played at its own pace, as if it were a camera; closing it closes the file.
+    """A file played upright at its own pace, as if it were a camera; closing it closes the file.
 
     Args:
         source: the file.
@@ -170,7 +174,7 @@ class RealtimeSource(ClosedInTheEnd):
         self._source = source
         self.shown = name
         """Its name for messages."""
-        self.info = source.info
+        self.info = upright_info(source.info)
         self.messages = deque(messages)
         """To be taken from the left; there will be no more, since a file is not lost."""
         self.away = ""
@@ -179,8 +183,9 @@ class RealtimeSource(ClosedInTheEnd):
         """Yield each frame when it is due."""
         pace = Pace(leaps=False)
         for frame in self._source:
-            frame.captured = pace.wait_for(frame.pts * self.info.time_base)
-            yield frame
+            picture = upright(frame.picture, self._source.info.display_matrix)
+            due = pace.wait_for(frame.pts * self.info.time_base)
+            yield Frame(picture, None, frame.pts, captured=due)
 
     def close(self) -> None:
         """Let go of the file."""

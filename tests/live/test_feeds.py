@@ -18,12 +18,13 @@ import av
 import numpy as np
 import pytest
 
+from streamdeblur.correction import planes
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
 from streamdeblur.live import connection, feeds
 from streamdeblur.live.addresses import Address, live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
-from streamdeblur.sources import open_source
+from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 from tests.live.broadcast import Broadcast
 from tests.ports import free_port
@@ -109,6 +110,19 @@ def test_a_file_can_be_played_at_its_own_pace(make_clip: ClipMaker) -> None:
         assert time.monotonic() - began >= 11 / 25
     assert pts_of(frames) == [frames[0].pts + 512 * number for number in range(12)]
     assert all(frame.captured for frame in frames)
+
+
+def test_a_file_is_played_upright(make_clip: ClipMaker) -> None:
+    """As telephones film, whose pictures lie on their side."""
+    path = make_clip(rotation=90, pts=range(3))
+    with FileSource(path) as stored:
+        luma = [planes(frame.picture)[0] for frame in stored]
+    with open_source(path, realtime=True) as source:
+        info, frames = source.info, list(source)
+    assert (info.width, info.height, info.rotation, info.display_matrix) == (48, 64, 0, None)
+    assert len(frames) == 3
+    for frame, lying in zip(frames, luma, strict=True):
+        assert np.array_equal(planes(frame.picture)[0], np.rot90(lying))
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["tcp", "http"])
