@@ -22,6 +22,7 @@ from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.frames import Frame
+from streamdeblur.live import outputs
 from streamdeblur.live import run as run_of_live
 from streamdeblur.live.detached import Detached
 from streamdeblur.live.feeds import LiveSource
@@ -324,7 +325,7 @@ class Noon:
 def test_frames_that_a_recording_has_lost_are_told(
     watched: tuple[Live, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_of_live, "_STALL", 0.3)
+    monkeypatch.setattr(outputs, "_STALL", 0.3)
     live, said = watched
     gate = threading.Event()
     with live:
