@@ -148,13 +148,13 @@ class Deblurrer:
             ModelError: the network failed, for example for want of memory.
             ValueError: `images` has another type or shape.
         """
-        if images.ndim == 3:
-            single: NDArray[np.uint8] = self(images[np.newaxis])[0]
-            return single
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[-1] != 3:
             raise ValueError(
                 f"images must be uint8 (N, H, W, 3) or (H, W, 3), not {images.dtype} {images.shape}"
             )
+        if images.ndim == 3:
+            single: NDArray[np.uint8] = self(images[np.newaxis])[0]
+            return single
         return averaged(images, lambda view: self._tiling(view, self._runner), self._views)
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Frame]:

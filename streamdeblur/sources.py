@@ -26,7 +26,7 @@ from streamdeblur.video.headers import PROGRESSIVE, tick_length, ticks_of, video
 
 
 def open_source(
-    name: str,
+    name: Path | str | int,
     *,
     start: Fraction | None = None,
     duration: Fraction | None = None,
@@ -46,7 +46,7 @@ def open_source(
     """Open a video file, or what `live_address` understands: a camera, a screen, a stream.
 
     Args:
-        name: a file's or a live picture's.
+        name: a file's or a live picture's, such as the number of a camera.
         start: where to begin, in seconds; for files only.
         duration: how much to read, in seconds; for files only.
         deinterlace: which frames are made progressive; for files only.
@@ -62,6 +62,7 @@ def open_source(
     Raises:
         VideoError: it cannot be opened, or has no picture.
     """
+    name = str(name)
     address = live_address(
         name, size=size, rate=rate, pixel_format=pixel_format, transport=transport
     )

@@ -85,6 +85,8 @@ def test_a_wrong_kind_of_picture_is_a_mistake_of_the_program(save: Save) -> None
     deblurrer = Deblurrer.load(save(identity()))
     with pytest.raises(ValueError, match=r"uint8 \(N, H, W, 3\)"):
         deblurrer(np.zeros((1, 4, 4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"not float32 \(4, 5, 3\)"):
+        deblurrer(np.zeros((4, 5, 3), np.float32))  # type: ignore[arg-type]
 
 
 def test_stream_sets_sharp_and_keeps_order(save: Save) -> None:

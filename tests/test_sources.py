@@ -41,6 +41,13 @@ def test_every_frame_comes_with_its_own_time(make_clip: ClipMaker) -> None:
     assert (source.frames_read, source.decode_errors) == (len(VFR), 0)
 
 
+def test_a_source_is_named_as_python_does(make_clip: ClipMaker) -> None:
+    with open_source(make_clip("clip.mp4")) as source:
+        assert isinstance(source, FileSource)
+    with pytest.raises(VideoError, match="can't open camera 99"):
+        open_source(99)
+
+
 def test_timestamps_that_do_not_begin_at_zero_stay(make_clip: ClipMaker) -> None:
     times = [5005 + 1001 * index for index in range(9)]
     path = make_clip("late.mov", pts=times, time_base=Fraction(1, 30_000))

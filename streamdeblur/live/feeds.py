@@ -7,23 +7,21 @@ from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
+from fractions import Fraction
 
 import av
-from av.codec.context import Flags
-from av.error import EOFError as EndOfStream
-from av.error import ExitError, FFmpegError
 
 from streamdeblur.errors import VideoError
-from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, VideoInfo, rgb_view
+from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, rgb_view
 from streamdeblur.live.addresses import Address
+from streamdeblur.live.connection import Connection
 from streamdeblur.threads import watched
-from streamdeblur.video.clocks import Clock, Pace, moment_of
-from streamdeblur.video.ffmpeg import close_reader, explained, reason
-from streamdeblur.video.headers import MICROSECOND, chroma_location, picture_stream, video_info
+from streamdeblur.video.clocks import Clock, Pace
+from streamdeblur.video.headers import MICROSECOND
+from streamdeblur.video.upright import upright, upright_info
 
 DEFAULT_RETRY = 30.0
 """Seconds for which a lost source is looked for."""
-_OPENING = 10.0  # seconds in which the first picture, and each other, must come
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 1.0  # seconds between attempts to come back
 _STABLE = 1.0  # seconds after which a connection has proved itself
 _GRACE = 1.0  # seconds that FFmpeg has to notice by itself that nothing comes
@@ -35,7 +33,8 @@ class LiveSource(ClosedInTheEnd):
 
     When the stream ends, breaks or gives nothing for a while it is opened again, at once and then
     with growing pauses of 1 s at most. Time goes on meanwhile: pts have a gap as long as the
-    outage. Frames may change their size; `info` is that of the first.
+    outage. Frames are upright, and may change their size; `info` is that of the first. None is
+    dropped here: who may be slower than the source takes `latest(source)`, as `run` does by itself.
 
     Args:
         address: as `live_address` makes it.
@@ -57,10 +56,14 @@ class LiveSource(ClosedInTheEnd):
         """Its name for messages."""
         self.connections = 1
         """How often the source was opened with success."""
-        self._connection = _Connection(address)
+        self._connection = Connection(address)
         self._closed = False
         self._frames = self._all_frames()
-        self.info = replace(self._connection.described(), time_base=MICROSECOND)
+        stored = self._connection.described()
+        self._matrix = stored.display_matrix
+        self.info = replace(upright_info(stored), time_base=MICROSECOND)
+        if address.kind == "camera":
+            self.messages.extend(self._unmet_wishes())
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield frames until the source is closed. A second iteration continues the first."""
@@ -85,12 +88,23 @@ class LiveSource(ClosedInTheEnd):
             self._frames.close()
             self._connection.close()
 
+    def _unmet_wishes(self) -> Iterator[str]:
+        """What a camera does otherwise than asked: its driver takes what is nearest, in silence."""
+        size, rate = (self._address.options.get(name) for name in ("video_size", "framerate"))
+        given, given_rate = f"{self.info.width}x{self.info.height}", self.info.rate
+        advice = "another --camera-format, such as mjpeg, may have it"
+        if size and size != given:
+            yield f"{self.shown} gives {given}, not {size}: {advice}"
+        if rate and abs(given_rate - Fraction(rate)) > 1:  # 29.97 is 30
+            yield f"{self.shown} gives {float(given_rate):g} frames a second, not {rate}: {advice}"
+
     def _all_frames(self) -> Generator[Frame, None, None]:
         clock, wait = Clock(), 0.0
         try:
             while not self._closed:
                 opened = time.monotonic()
-                for picture, captured in self._pictures():
+                for stored, captured in self._pictures():
+                    picture = upright(stored, self._matrix)
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
                     picture.duration = 0  # the next frame ends it, whenever that comes
@@ -124,7 +138,7 @@ class LiveSource(ClosedInTheEnd):
         while not self._closed:
             self._sleep(wait)
             try:
-                self._connection = _Connection(self._address)
+                self._connection = Connection(self._address)
             except VideoError as error:
                 failure = str(error)
             else:
@@ -146,7 +160,7 @@ class LiveSource(ClosedInTheEnd):
 
 
 class RealtimeSource(ClosedInTheEnd):
-    """A file played at its own pace, as if it were a camera; closing it closes the file.
+    """A file played upright at its own pace, as if it were a camera; closing it closes the file.
 
     Args:
         source: the file.
@@ -160,7 +174,7 @@ class RealtimeSource(ClosedInTheEnd):
         self._source = source
         self.shown = name
         """Its name for messages."""
-        self.info = source.info
+        self.info = upright_info(source.info)
         self.messages = deque(messages)
         """To be taken from the left; there will be no more, since a file is not lost."""
         self.away = ""
@@ -169,117 +183,13 @@ class RealtimeSource(ClosedInTheEnd):
         """Yield each frame when it is due."""
         pace = Pace(leaps=False)
         for frame in self._source:
-            frame.captured = pace.wait_for(frame.pts * self.info.time_base)
-            yield frame
+            picture = upright(frame.picture, self._source.info.display_matrix)
+            due = pace.wait_for(frame.pts * self.info.time_base)
+            yield Frame(picture, None, frame.pts, captured=due)
 
     def close(self) -> None:
         """Let go of the file."""
         self._source.close()
-
-
-class _Connection:
-    """One opening of a source: pictures until it breaks.
-
-    Raises:
-        VideoError: it cannot be opened, or gives no picture.
-    """
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-        self.failure = ""
-        """Why the pictures ended, in a few words; empty if the stream just came to its end."""
-        with explained(f"can't open {address.shown}", address.advice, hide=address.hide):
-            self._container = av.open(
-                address.url,
-                format=address.format,
-                options=dict(address.options),
-                timeout=(_OPENING, address.patience),
-                metadata_errors="replace",
-            )
-        try:
-            self._stream = picture_stream(self._container, address.shown)
-            self._location = chroma_location(self._container, self._stream)
-            context = self._stream.codec_context
-            context.flags |= Flags.low_delay
-            context.copy_opaque = True
-            context.thread_type = "SLICE"  # threads of whole frames would each keep one back
-            self._has_end = address.ends or self._container.duration is not None
-            self._pictures = self._decoded()
-            self._first = next(self._pictures, None)
-            if self._first is None:
-                why = self.failure or "it ended"
-                raise VideoError(
-                    f"{address.shown} gives no picture: {why}; is it in use or covered?"
-                )
-        except BaseException:
-            self._container.close()
-            raise
-
-    def described(self) -> VideoInfo:
-        """What the first picture and its container say; to be asked before the iteration.
-
-        And only once in a while: PyAV ties a picture that was asked for its side data, and with it
-        all memory of the decoder, into a cycle that waits for the garbage collector.
-        """
-        assert self._first is not None
-        picture, _ = self._first
-        return video_info(
-            self._container, self._stream, picture, None, None, chroma_location=self._location
-        )
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether a recording, not a live stream, has come to its end, which is no loss.
-
-        Raises:
-            VideoError: it broke off before; played again, it would begin anew.
-        """
-        if self._has_end and self.failure:
-            raise VideoError(f"{self._address.shown} broke off: {self.failure}; try it again")
-        return self._has_end
-
-    def __iter__(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """Yield pictures, each with the moment its data came, in monotonic seconds; then close."""
-        pace = Pace() if self._address.paced or self._has_end else None
-        try:
-            while self._first is not None:
-                picture, captured = self._first
-                if pace is not None:
-                    captured = pace.wait_for(moment_of(picture, captured))
-                yield picture, captured
-                self._first = next(self._pictures, None)
-        finally:
-            self.close()
-
-    def close(self) -> None:
-        """Let go of the source. Harmless when repeated."""
-        self._first = None
-        self._pictures.close()
-        close_reader(self._container, self._stream)
-
-    def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:
-        latest = time.monotonic()
-        try:
-            # All tracks are read: where sound alone goes on, somebody must notice it.
-            for packet in self._container.demux():
-                pictures: list[av.VideoFrame] = []
-                if packet.stream.index == self._stream.index:
-                    packet.opaque = time.monotonic()
-                    with suppress(FFmpegError):  # streams are joined in the middle, or damaged
-                        pictures = self._stream.decode(packet)
-                for picture in pictures:
-                    came = picture.opaque
-                    yield picture, came if isinstance(came, float) else time.monotonic()
-                    latest = time.monotonic()
-                if time.monotonic() - latest > _OPENING:
-                    self.failure = f"nothing to decode came for {_OPENING:g} s"
-                    return
-        except (EndOfStream, IndexError):  # PyAV's second one: a track had appeared late
-            return
-        except ExitError:  # PyAV's way to end a read that takes too long
-            self.failure = f"nothing came for {self._address.patience:g} s"
-        except (FFmpegError, OSError) as error:
-            self.failure = self._address.hide(reason(error))
 
 
 def _longer(wait: float) -> float:

@@ -155,7 +155,7 @@ def repacked(source: Path, target: Path) -> None:
     """Copy the picture of a file into another container, which the extension of `target` names."""
     with av.open(str(source.absolute())) as old, av.open(str(target.absolute()), "w") as new:
         picture = old.streams.video[0]
-        copy = new.add_stream_from_template(picture)
+        copy = new.add_stream_from_template(picture, opaque=True)  # AV1's decoder has no encoder
         for packet in old.demux(picture):
             if packet.size:  # the last one is empty, and meant for decoders
                 packet.stream = copy

@@ -30,6 +30,7 @@ _CONTAINER: dict[str, dict[str, str]] = {
     "mpegts": {"flush_packets": "1", "muxdelay": "0"},
 }
 _KEY_FRAMES = 2  # seconds between them: so long may one who joins have to wait
+_DATAGRAM = 7 * 188  # bytes: as many packets of a transport stream as fit into a frame of Ethernet
 _USUAL_QUALITY = 23.0  # x264's own: what is sent on must fit the line
 
 
@@ -80,7 +81,7 @@ class Restream:
         kind = _format(target)
         if kind == "hls":
             refuse_paths(Path(target), Path(target), None, overwrite)
-        url = f"pipe:{descriptor}" if target == "-" else target
+        url = f"pipe:{descriptor}" if target == "-" else _with_whole_packets(target)
         # What every player shows, whatever the camera's layout.
         self._info = replace(info, codec="h264", pix_fmt="yuv420p")
         # At the most: where the network gives fewer frames than the source, `write` asks for them.
@@ -106,8 +107,9 @@ class Restream:
             compare=compare,
         )
         self._picture.open()
-        with self._explained():
-            self._output.start_encoding()
+        if kind != "hls" or "://" in target:  # a playlist here begins with its first frame
+            with self._explained():
+                self._output.start_encoding()
         self.notices = tuple(self._picture.notices)
         """What differs from what was asked for, one line each."""
 
@@ -167,6 +169,16 @@ def descriptor_for_video() -> int:
     kept = os.dup(1)
     os.dup2(2, 1)
     return kept
+
+
+def _with_whole_packets(target: str) -> str:
+    """A URL by which each datagram holds whole packets, as receivers expect.
+
+    FFmpeg would fill datagrams: one that was lost would spoil a packet of the next, too.
+    """
+    if not target.lower().startswith("udp://") or "pkt_size=" in target:
+        return target
+    return f"{target}{'&' if '?' in target else '?'}pkt_size={_DATAGRAM}"
 
 
 def _format(target: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from datetime import datetime
 from itertools import chain, count
 from pathlib import Path
@@ -15,6 +14,7 @@ from streamdeblur.frames import Frame
 from streamdeblur.live.delays import Delays
 from streamdeblur.live.detached import Detached, LiveSink
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
+from streamdeblur.live.outputs import Outputs
 from streamdeblur.live.preview import PreviewSink
 from streamdeblur.live.recording import Recording
 from streamdeblur.live.rhythm import AdaptiveNetwork, Choice
@@ -24,9 +24,6 @@ from streamdeblur.stills import Snapshot
 from streamdeblur.threads import promised
 
 _STEP = 0.1  # of strength, for one key press
-_REPACKING = 3600.0  # seconds in which a long recording must have become what was asked for
-_STALL = 10.0  # seconds of one frame after which an output is said to hang
-_WAITING = 8  # frames that a slow output may be behind before it loses some
 
 
 class Live:
@@ -59,11 +56,8 @@ class Live:
         self._loading: Iterator[list[Choice] | None] = iter(())
         self._is_loading = False
         self._known: dict[str, list[Choice]] = {}
-        self._outputs: list[Detached] = []
-        self._finishing: list[tuple[Detached, str]] = []
+        self._outputs = Outputs(lambda line: self._note(line, aloud=True))
         self._named: set[Path] = set()
-        self._lost_before = 0
-        self._stalled: set[Detached] = set()
         self._recording: Detached | None = None
         self._preview: PreviewSink | None = None
         self.page: ServeSink | None = None
@@ -76,7 +70,7 @@ class Live:
     def show(self, preview: PreviewSink) -> None:
         """Show the frames in a window, and do what is asked for there."""
         self._preview = preview
-        self._outputs.insert(0, Detached(preview, idle=preview.idle))
+        self._outputs.show(preview)
 
     def serve(self, page: ServeSink) -> None:
         """Show the frames in a page."""
@@ -85,11 +79,9 @@ class Live:
 
     def add(self, sink: LiveSink, *, newest: bool = False) -> None:
         """Give the frames to a sink; to one that cannot keep up, the newest alone if asked."""
-        is_recording = isinstance(sink, Recording)
-        depth, patience = 1 if newest else _WAITING, _REPACKING if is_recording else 5.0
-        self._outputs.append(Detached(sink, depth=depth, patience=patience))
-        if is_recording:
-            self._recording = self._outputs[-1]
+        output = self._outputs.add(sink, newest=newest)
+        if isinstance(sink, Recording):
+            self._recording = output
 
     def run(self, on_progress: Callable[[Progress], None] = lambda progress: None) -> Progress:
         """Go on until the source ends, a sink is closed, or `quit` is asked for.
@@ -112,8 +104,7 @@ class Live:
         """Hand a sharp frame to every output. Called by `run`."""
         self._last = frame
         self._times.append(time.monotonic())
-        for output in self._outputs:
-            output.write(frame)
+        self._outputs.write(frame)
 
     def obey(self, command: str) -> None:
         """Do what a person asks for: stronger, weaker, model, snapshot, record or quit."""
@@ -126,7 +117,7 @@ class Live:
         elif command == "snapshot" and self._last is not None:
             snapshot = Detached(Snapshot(path := self._dated(".png")))
             snapshot.write(self._last)
-            self._finish(snapshot, f"picture saved as {path}")
+            self._outputs.finish(snapshot, f"picture saved as {path}")
         elif command == "record":
             self._toggle_recording()
         elif command == "quit":
@@ -135,16 +126,12 @@ class Live:
     @property
     def delays(self) -> Delays:
         """Of the first output: the window or the page, if there is one."""
-        return self._outputs[0].delays
+        return self._outputs.delays
 
     @property
     def lost(self) -> int:
         """Frames that recordings and the like have lost because they could not keep up."""
-        outputs = [*self._outputs, *(output for output, _ in self._finishing)]
-        watched = (PreviewSink, ServeSink)  # who only watches misses nothing
-        return self._lost_before + sum(
-            output.dropped for output in outputs if not isinstance(output.sink, watched)
-        )
+        return self._outputs.lost
 
     @property
     def rate(self) -> float:
@@ -173,13 +160,7 @@ class Live:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with ExitStack() as stack:  # each is closed, whatever happens to the others
-            finishing, self._finishing = self._finishing, []
-            for output, done in finishing:
-                stack.callback(self._settle, output, done)
-            for output in reversed(self._outputs):
-                stack.callback(output.close)
-                output.finish()
+        self._outputs.close()
 
     def _attend(self, progress: Progress) -> None:
         """What is to be done between frames."""
@@ -187,8 +168,7 @@ class Live:
             while messages:
                 self._note(messages.popleft(), aloud=True)
         self._take_loaded()
-        self._take_finished()
-        self._tell_of_stalls()
+        self._outputs.attend()
         if self._preview is not None:
             away = [self._source.away] if self._source.away else []
             self._preview.text = [self.figures(progress), self._running(), *away]
@@ -196,7 +176,7 @@ class Live:
                 self._try(self._preview.commands.popleft())
         if self.page is not None:
             self.page.statistics = self._statistics(progress)
-        self._is_over |= any(output.sink.closed for output in self._outputs)
+        self._is_over |= self._outputs.closed
 
     def _take_loaded(self) -> None:
         """Change to a model that was asked for, as soon as it is there."""
@@ -211,29 +191,6 @@ class Live:
             self._known[self._models[0]] = choices
             self._network.use(choices)
             self._note(f"model {choices[0].name}", aloud=True)
-
-    def _take_finished(self) -> None:
-        """Say what has become of pictures and recordings, when it is known."""
-        for finished in [each for each in self._finishing if each[0].is_done]:
-            self._finishing.remove(finished)
-            try:
-                self._settle(*finished)
-            except (StreamDeblurError, OSError) as error:
-                self._note(str(error), aloud=True)
-
-    def _tell_of_stalls(self) -> None:
-        """Say once of each output that it hangs: a receiver may take nothing, and not go away."""
-        stalled = {output for output in self._outputs if output.busy_for > _STALL}
-        for output in stalled - self._stalled:
-            name = getattr(output.sink, "shown", None) or getattr(output.sink, "path", "an output")
-            self._note(f"{name} takes nothing: frames for it are lost meanwhile", aloud=True)
-        self._stalled = stalled
-
-    def _settle(self, output: Detached, done: str) -> None:
-        """Close an output that has been told to finish, and say that it is done."""
-        self._lost_before += output.dropped
-        output.close()
-        self._note(done, aloud=True)
 
     def _try(self, command: str) -> None:
         """Obey; what cannot be done is said, and ends nothing."""
@@ -278,16 +235,10 @@ class Live:
     def _toggle_recording(self) -> None:
         if self._recording is not None:
             recording, self._recording = self._recording, None
-            self._outputs.remove(recording)
-            self._finish(recording, f"recorded {_path(recording)}")
+            self._outputs.remove(recording, f"recorded {_path(recording)}")
             return
         self.add(self._record(path := self._dated(".mkv")))
         self._note(f"recording {path}", aloud=True)
-
-    def _finish(self, output: Detached, done: str) -> None:
-        """Let an output end in its own time; `done` is what is said then."""
-        output.finish()
-        self._finishing.append((output, done))
 
     def _dated(self, suffix: str) -> Path:
         """A name in the current folder that no file has, nor will have."""

@@ -19,14 +19,21 @@ PIPED = {"matroska", "mpegts", "nut", *RAW}
 AS_BYTES = "surrogateescape"
 """How tags are read and written whose texts are in no known encoding: as they are."""
 _GOING_BACK = {"avi", "asf", "flv", "mxf"}  # to complete a header that players rely on
+# Containers that take more than they hold, and write what no player understands or fail at the
+# header: the codecs that they hold, or those that they don't.
 _HOLDS = {
-    # Containers that take anything, and write what no player understands or fail at the header.
     "mpegts": ("h264", "hevc", "mpeg2video"),
+    **dict.fromkeys(
+        ("mpeg", "vob", "svcd", "dvd"), ("mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc")
+    ),
+    "mxf": ("dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"),
     "ogg": ("theora", "vp8"),
     "ogv": ("theora", "vp8"),
 }
-# FFmpeg's flags of formats: AVFMT_NOFILE, AVFMT_NOTIMESTAMPS and AVFMT_VARIABLE_FPS.
-_NO_FILE, _NO_TIMES, _VARIABLE_RATE = 0x0001, 0x0080, 0x0400
+_LACKS = {"mov": ("av1", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
+NO_TIMES = 0x0080
+"""AVFMT_NOTIMESTAMPS, a flag of formats: they hold no times, and FFmpeg counts frames instead."""
+_NO_FILE, _VARIABLE_RATE = 0x0001, 0x0400  # AVFMT_NOFILE, AVFMT_VARIABLE_FPS
 
 
 def keeps_times(container: str) -> bool:
@@ -46,8 +53,11 @@ def goes_back(output: OutputContainer) -> bool:
 
 def takes_encoder(container: str, encoder: str) -> bool:
     """Whether a container holds what an encoder makes."""
+    codec = av.Codec(encoder, "w").canonical_name
     if container in _HOLDS:
-        return av.Codec(encoder, "w").canonical_name in _HOLDS[container]
+        return codec in _HOLDS[container]
+    if codec in _LACKS.get(container, ()):
+        return False
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
         trial.add_stream(encoder, rate=25)
@@ -65,10 +75,12 @@ def takes_track(container: str, stream: Stream) -> bool:
     nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
     if isinstance(stream, DataStream) and stream.name in nameless:
         return False
-    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
+    if container != "mxf" and av.ContainerFormat(container, "w").flags & NO_TIMES:
         return False  # a bare stream of one track, into which another would be mixed
     trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
     try:
+        if container == "mxf":
+            trial.add_stream("mpeg2video", rate=25)  # without a picture it holds nothing at all
         trial.add_stream_from_template(stream, opaque=True)
         trial.start_encoding()
     except (FFmpegError, ValueError):

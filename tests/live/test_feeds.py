@@ -18,12 +18,13 @@ import av
 import numpy as np
 import pytest
 
+from streamdeblur.correction import planes
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
-from streamdeblur.live import feeds
-from streamdeblur.live.addresses import live_address
+from streamdeblur.live import connection, feeds
+from streamdeblur.live.addresses import Address, live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
-from streamdeblur.sources import open_source
+from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 from tests.live.broadcast import Broadcast
 from tests.ports import free_port
@@ -59,6 +60,23 @@ def test_frames_come_in_microseconds_and_at_their_own_pace() -> None:
     assert np.allclose(steps, 0.04, atol=0.001)  # when they were due, however late they were read
 
 
+def test_a_camera_that_does_otherwise_than_asked_is_told_of() -> None:
+    """As V4L2's drivers do; this one is played by a filter."""
+    asked = {"video_size": "1280x720", "framerate": "30"}
+    camera = Address(
+        kind="camera", shown="camera 0", url="testsrc2=64x48:10", format="lavfi", options=asked
+    )
+    with LiveSource(camera) as source:
+        advice = "another --camera-format, such as mjpeg, may have it"
+        assert list(source.messages) == [
+            f"camera 0 gives 64x48, not 1280x720: {advice}",
+            f"camera 0 gives 10 frames a second, not 30: {advice}",
+        ]
+    obeyed = replace(camera, options={"video_size": "64x48", "framerate": "9.99"})
+    with LiveSource(obeyed) as source:
+        assert not source.messages
+
+
 def test_a_closed_source_ends() -> None:
     source = live("lavfi:testsrc2=size=64x48:rate=25")
     frames = iter(source)
@@ -92,6 +110,19 @@ def test_a_file_can_be_played_at_its_own_pace(make_clip: ClipMaker) -> None:
         assert time.monotonic() - began >= 11 / 25
     assert pts_of(frames) == [frames[0].pts + 512 * number for number in range(12)]
     assert all(frame.captured for frame in frames)
+
+
+def test_a_file_is_played_upright(make_clip: ClipMaker) -> None:
+    """As telephones film, whose pictures lie on their side."""
+    path = make_clip(rotation=90, pts=range(3))
+    with FileSource(path) as stored:
+        luma = [planes(frame.picture)[0] for frame in stored]
+    with open_source(path, realtime=True) as source:
+        info, frames = source.info, list(source)
+    assert (info.width, info.height, info.rotation, info.display_matrix) == (48, 64, 0, None)
+    assert len(frames) == 3
+    for frame, lying in zip(frames, luma, strict=True):
+        assert np.array_equal(planes(frame.picture)[0], np.rot90(lying))
 
 
 @pytest.mark.parametrize("http", [False, True], ids=["tcp", "http"])
@@ -206,7 +237,7 @@ def test_a_port_without_a_stream_is_refused() -> None:
 
 
 def test_one_who_answers_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "_OPENING", 0.3)
+    monkeypatch.setattr(connection, "_OPENING", 0.3)
     with (
         closing(socket.create_server(("127.0.0.1", 0))) as door,
         pytest.raises(VideoError, match="no answer in time"),
@@ -327,7 +358,7 @@ def without_video(content: bytes) -> bytes:
 def test_sound_without_a_picture_is_not_waited_for(
     make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "_OPENING", 1.5)
+    monkeypatch.setattr(connection, "_OPENING", 1.5)
     clip = make_clip("in.ts", size=(64, 48), audio=True)
     content = without_video(clip.read_bytes())
     ended = threading.Event()

@@ -22,6 +22,7 @@ from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError, VideoError
 from streamdeblur.frames import Frame
+from streamdeblur.live import outputs
 from streamdeblur.live import run as run_of_live
 from streamdeblur.live.detached import Detached
 from streamdeblur.live.feeds import LiveSource
@@ -218,7 +219,8 @@ def test_the_example_of_the_readme_runs() -> None:
     shown: list[np.ndarray] = []
     names = {"image": np.zeros((48, 64, 3), np.uint8), "show": shown.append}
     exec(example.replace("rtsp://10.0.0.7/stream", f"{CAMERA}:duration=0.2"), names)
-    assert [image.shape for image in shown] == [(48, 64, 3)] * 5
+    assert 1 <= len(shown) <= 5
+    assert {image.shape for image in shown} == {(48, 64, 3)}
 
 
 def test_the_cameras_are_listed(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
@@ -323,7 +325,7 @@ class Noon:
 def test_frames_that_a_recording_has_lost_are_told(
     watched: tuple[Live, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_of_live, "_STALL", 0.3)
+    monkeypatch.setattr(outputs, "_STALL", 0.3)
     live, said = watched
     gate = threading.Event()
     with live:

@@ -66,6 +66,22 @@ def test_a_recording_becomes_what_was_asked_for(
         assert float(rate) == pytest.approx(50, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("av1", "clip.mp4"), ("av1", "clip.webm"), ("hevc", "clip.mov"), ("vp9", "clip.mp4")],
+)
+def test_a_recording_may_have_another_codec(
+    camera: LiveSource, tmp_path: Path, codec: str, name: str
+) -> None:
+    with Recording(tmp_path / name, camera.info, codec=codec) as recording:
+        for frame in sharpened(camera, 5):
+            recording.write(frame)
+    assert os.listdir(tmp_path) == [name]
+    with FileSource(tmp_path / name) as source:
+        assert source.info.codec == codec
+    assert len(levels(tmp_path / name)) == 5
+
+
 def test_frames_of_another_clock_last_until_the_next(tmp_path: Path) -> None:
     with open_source("lavfi:testsrc2=rate=4:size=64x48:duration=1,settb=1/90000") as source:
         assert isinstance(source, LiveSource)
@@ -141,6 +157,7 @@ def test_a_file_that_came_meanwhile_stays_and_so_does_the_recording(
         ("clip.avi", {}, "avi has a constant frame rate, .* use .mp4 or .mkv"),
         ("clip.mp4", {"codec": "nosuch"}, "no video encoder nosuch"),
         ("clip.webm", {"codec": "h264"}, "webm files can't hold h264"),
+        ("clip.mov", {"codec": "av1"}, "mov files can't hold av1"),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_at_once(
@@ -263,6 +280,27 @@ def test_udp_is_sent_for_anyone_to_join(camera: LiveSource) -> None:
         enough.set()
         sending.join()
     assert all(abs(float(frame.image.mean()) - 168) < 4 for frame in frames)
+
+
+def test_each_datagram_holds_whole_packets(camera: LiveSource) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(("127.0.0.1", 0))
+        receiver.settimeout(20)
+        url = f"udp://127.0.0.1:{receiver.getsockname()[1]}?ttl=1"
+        with Restream(url, camera.info, encoder_options={"qp": "0"}) as sink:
+            for frame in sharpened(camera, 3):
+                frame.sharp = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+                sink.write(frame)
+        datagrams = [receiver.recv(65536) for _ in range(4)]
+    assert {len(datagram) % 188 for datagram in datagrams} == {0}
+    assert {datagram[:1] for datagram in datagrams} == {b"G"}  # the byte that begins each packet
+
+
+def test_a_playlist_without_a_frame_leaves_nothing(camera: LiveSource, tmp_path: Path) -> None:
+    """As where another output could not be had."""
+    with Restream(str(tmp_path / "live.m3u8"), camera.info):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 def test_an_hls_playlist_has_segments_beside_it(camera: LiveSource, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+from itertools import islice
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 from streamdeblur.errors import VideoError
 from streamdeblur.live import serve
 from streamdeblur.live.serve import ServeSink, Statistics
+from streamdeblur.sources import open_source
 from tests.live.visitors import (
     CYAN,
     RED,
@@ -55,6 +57,26 @@ def test_mjpeg_shows_before_above_after(sink: ServeSink) -> None:
     assert is_color(picture[20, 20], RED)
     assert is_color(picture[60, 20], CYAN)
     viewer.leave()
+
+
+def test_another_program_reads_the_pictures_in_their_own_time(sink: ServeSink) -> None:
+    """MJPEG holds no times, and FFmpeg would take them for 25 a second."""
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)  # soon recognised
+    over = threading.Event()
+
+    def show() -> None:
+        while not over.wait(0.1):
+            sink.write(frame(noise))
+
+    showing = threading.Thread(target=show)
+    showing.start()
+    with open_source(sink.url + "video.mjpeg") as source:
+        frames = list(islice(source, 12))
+    over.set()
+    showing.join()
+    passed = (frames[-1].captured or 0) - (frames[0].captured or 0)
+    assert passed > 0.6
+    assert float(frames[-1].pts * source.info.time_base) == pytest.approx(passed, abs=0.01)
 
 
 def test_strength_is_the_networks_both_ways(sink: ServeSink, network: Network) -> None:

@@ -51,6 +51,15 @@ def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) 
     assert sink.notices[0] == "the video becomes VP9 (it was h264)"
 
 
+def test_what_a_mov_would_refuse_at_its_header_is_replaced_too(clip: Path) -> None:
+    out = clip.with_name("out.mov")
+    with FileSource(clip) as source, FileSink(out, replace(source.info, codec="av1")) as sink:
+        assert sink.notices[0] == "the video becomes H.264 (it was av1)"
+        for frame in source:
+            sink.write(frame)
+    assert "mov files can't hold vp9" in refused(clip.with_name("x.mov"), codec="vp9")
+
+
 def test_a_container_of_none_of_our_codecs_is_refused_first(clip: Path) -> None:
     message = refused(clip.with_name("out.ogv"))
     assert "ogv files can't hold video that this program encodes: use .mkv" in message

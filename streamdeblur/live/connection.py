@@ -1,0 +1,131 @@
+"""One opening of a live source: its pictures until it ends, breaks or falls silent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+
+import av
+from av.codec.context import Flags
+from av.error import EOFError as EndOfStream
+from av.error import ExitError, FFmpegError
+
+from streamdeblur.errors import VideoError
+from streamdeblur.frames import VideoInfo
+from streamdeblur.live.addresses import Address
+from streamdeblur.video.clocks import Pace, moment_of
+from streamdeblur.video.containers import NO_TIMES
+from streamdeblur.video.ffmpeg import close_reader, explained, reason
+from streamdeblur.video.headers import chroma_location, picture_stream, video_info
+
+_OPENING = 10.0  # seconds in which the first picture, and each other, must come
+
+
+class Connection:
+    """One opening of a source: pictures until it breaks.
+
+    Raises:
+        VideoError: it cannot be opened, or gives no picture.
+    """
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.failure = ""
+        """Why the pictures ended, in a few words; empty if the stream just came to its end."""
+        with explained(f"can't open {address.shown}", address.advice, hide=address.hide):
+            self._container = av.open(
+                address.url,
+                format=address.format,
+                options=dict(address.options),
+                timeout=(_OPENING, address.patience),
+                metadata_errors="replace",
+            )
+        try:
+            self._stream = picture_stream(self._container, address.shown)
+            self._location = chroma_location(self._container, self._stream)
+            context = self._stream.codec_context
+            context.flags |= Flags.low_delay
+            context.copy_opaque = True
+            context.thread_type = "SLICE"  # threads of whole frames would each keep one back
+            self._has_end = address.ends or self._container.duration is not None
+            # Of MJPEG by HTTP, FFmpeg would take every 25 frames for a second.
+            self._has_times = self._has_end or not self._container.format.flags & NO_TIMES
+            self._pictures = self._decoded()
+            self._first = next(self._pictures, None)
+            if self._first is None:
+                why = self.failure or "it ended"
+                raise VideoError(
+                    f"{address.shown} gives no picture: {why}; is it in use or covered?"
+                )
+        except BaseException:
+            self._container.close()
+            raise
+
+    def described(self) -> VideoInfo:
+        """What the first picture and its container say; to be asked before the iteration.
+
+        And only once in a while: PyAV ties a picture that was asked for its side data, and with it
+        all memory of the decoder, into a cycle that waits for the garbage collector.
+        """
+        assert self._first is not None
+        picture, _ = self._first
+        return video_info(
+            self._container, self._stream, picture, None, None, chroma_location=self._location
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a recording, not a live stream, has come to its end, which is no loss.
+
+        Raises:
+            VideoError: it broke off before; played again, it would begin anew.
+        """
+        if self._has_end and self.failure:
+            raise VideoError(f"{self._address.shown} broke off: {self.failure}; try it again")
+        return self._has_end
+
+    def __iter__(self) -> Iterator[tuple[av.VideoFrame, float]]:
+        """Yield pictures, each with the moment its data came, in monotonic seconds; then close."""
+        pace = Pace() if self._address.paced or self._has_end else None
+        try:
+            while self._first is not None:
+                picture, captured = self._first
+                if pace is not None:
+                    captured = pace.wait_for(moment_of(picture, captured))
+                yield picture, captured
+                self._first = next(self._pictures, None)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the source. Harmless when repeated."""
+        self._first = None
+        self._pictures.close()
+        close_reader(self._container, self._stream)
+
+    def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:
+        latest = time.monotonic()
+        try:
+            # All tracks are read: where sound alone goes on, somebody must notice it.
+            for packet in self._container.demux():
+                pictures: list[av.VideoFrame] = []
+                if packet.stream.index == self._stream.index:
+                    packet.opaque = time.monotonic()
+                    with suppress(FFmpegError):  # streams are joined in the middle, or damaged
+                        pictures = self._stream.decode(packet)
+                for picture in pictures:
+                    came = picture.opaque
+                    if not self._has_times:
+                        picture.pts = None
+                    yield picture, came if isinstance(came, float) else time.monotonic()
+                    latest = time.monotonic()
+                if time.monotonic() - latest > _OPENING:
+                    self.failure = f"nothing to decode came for {_OPENING:g} s"
+                    return
+        except (EndOfStream, IndexError):  # PyAV's second one: a track had appeared late
+            return
+        except ExitError:  # PyAV's way to end a read that takes too long
+            self.failure = f"nothing came for {self._address.patience:g} s"
+        except (FFmpegError, OSError) as error:
+            self.failure = self._address.hide(reason(error))
