@@ -43,12 +43,18 @@ VARIABLE_RATE = 0x0400  # AVFMT_VARIABLE_FPS
 _MILLISECOND = Fraction(1, 1000)
 
 
+# Containers that take more than they hold, and write what no player understands or fail at the
+# header: the codecs that they hold, or those that they don't.
 _HOLDS = {
-    # Containers that take anything, and write what no player understands or fail at the header.
     "mpegts": ("h264", "hevc", "mpeg2video"),
+    **dict.fromkeys(
+        ("mpeg", "vob", "svcd", "dvd"), ("mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc")
+    ),
+    "mxf": ("dnxhd", "dvvideo", "ffv1", "h264", "jpeg2000", "mpeg2video", "prores"),
     "ogg": ("theora", "vp8"),
     "ogv": ("theora", "vp8"),
 }
+_LACKS = {"mov": ("av1", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
 
 
 class PictureTrack:
@@ -241,8 +247,11 @@ class PictureTrack:
 
     def _takes(self, encoder: str) -> bool:
         """Whether the container holds what an encoder makes."""
+        codec = av.Codec(encoder, "w").canonical_name
         if self._kind in _HOLDS:
-            return av.Codec(encoder, "w").canonical_name in _HOLDS[self._kind]
+            return codec in _HOLDS[self._kind]
+        if codec in _LACKS.get(self._kind, ()):
+            return False
         trial = av.open(io.BytesIO(), "w", format=self._kind)
         try:
             trial.add_stream(encoder, rate=25)
