@@ -107,7 +107,8 @@ def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFra
 
 def _add_sound(output: Any, start: Fraction) -> Callable[[], list[Any]]:
     """Half a second of noise."""
-    stream = output.add_stream("aac", rate=48_000)
+    codec = "pcm_s16le" if output.format.name == "mxf" else "aac"
+    stream = output.add_stream(codec, rate=48_000)
     stream.layout = "mono"
 
     def packets() -> list[Any]:

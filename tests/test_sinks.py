@@ -231,6 +231,13 @@ def test_what_a_container_cannot_hold_is_said_first(make_clip: ClipMaker) -> Non
     assert len(packets(output, "audio")) == len(packets(path, "audio"))
 
 
+def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
+    path = make_clip("in.mxf", codec="mpeg2video", pts=range(12), audio=True)
+    output = path.with_name("out.mxf")
+    assert deblur(path, output).notices == ("the video becomes H.264 (it was mpeg2video)",)
+    assert packets(output, "audio") == packets(path, "audio")
+
+
 def test_a_change_of_container_moves_nothing(make_clip: ClipMaker) -> None:
     path = make_clip("in.mp4", time_base=MS, pts=VFR, audio=True)
     deblur(path, path.with_name("out.mkv"))

@@ -238,10 +238,12 @@ def _fits(stream: Stream, container: str) -> bool:
     nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
     if isinstance(stream, DataStream) and stream.name in nameless:
         return False
-    if av.ContainerFormat(container, "w").flags & _NO_TIMES:
+    if container != "mxf" and av.ContainerFormat(container, "w").flags & _NO_TIMES:
         return False  # a bare stream of one track, into which another would be mixed
     trial = av.open(io.BytesIO(), "w", format=container, metadata_errors=AS_BYTES)
     try:
+        if container == "mxf":
+            trial.add_stream("mpeg2video", rate=25)  # without a picture it holds nothing at all
         trial.add_stream_from_template(stream, opaque=True)
         trial.start_encoding()
     except (FFmpegError, ValueError):
