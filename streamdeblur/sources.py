@@ -221,6 +221,11 @@ class FileSource(ClosedInTheEnd):
         return self.info.field_order > PROGRESSIVE
 
     @property
+    def sought(self) -> Fraction | None:
+        """What was sought to come to `begin`, in seconds of the file's clock; None if nothing."""
+        return self._file.sought
+
+    @property
     def container(self) -> InputContainer:
         """What is read; others may ask it about the tracks."""
         return self._file.container

@@ -104,10 +104,10 @@ class TrackCopier:
         self._running = {stream.index for stream in copied if stream.type != "attachment"}
         if self._pipe is not None:
             return
-        if self._source.begin:
+        if self._source.sought is not None:
             # Early, since a seek without an index may land late; packets before are left out.
             with suppress(FFmpegError):
-                self._input.seek(math.floor((self._source.begin - DISORDER) * av.time_base))
+                self._input.seek(math.floor((self._source.sought - DISORDER) * av.time_base))
         self._packets = self._read(copied)
 
     def close(self) -> None:
