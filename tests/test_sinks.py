@@ -181,6 +181,22 @@ def test_an_mp4_keeps_rotation_cover_place_and_chapters(make_clip: ClipMaker) ->
     assert abs(FileSource(output).info.rotation) == 180
 
 
+def test_a_cover_stays_a_cover_in_matroska(clip: Path, make_clip: ClipMaker) -> None:
+    """From MP4, and from Matroska, which calls it by a name."""
+    path = make_clip("covered.mp4", cover=True)
+    for output in (clip.with_name("out.mkv"), clip.with_name("again.mkv")):
+        assert not any("left out" in line for line in deblur(path, output).notices)
+        with av.open(str(path)) as old, av.open(str(output)) as new:
+            cover = next(s for s in new.streams if s.disposition & Disposition.attached_pic)
+            assert len(new.streams.video) == 2
+            before, after = (
+                next(bytes(p) for p in each.demux(each.streams.video[1])) for each in (old, new)
+            )
+            assert after == before
+            assert cover.metadata["filename"] == "cover.jpg"
+        path = output
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("in.avi", "avi"), ("in.mp4", "mp4"), ("in.mp4", "mkv")]
 )

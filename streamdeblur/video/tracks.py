@@ -16,6 +16,7 @@ from av.packet import Packet
 from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
+from streamdeblur.video.covers import attach, is_cover
 from streamdeblur.video.headers import (
     AS_BYTES,
     MATROSKA,
@@ -122,6 +123,10 @@ class TrackCopier:
             return
         if not _fits(stream, kind):
             self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
+            return
+        if kind == "matroska" and self._pipe is None and is_cover(stream):
+            with self._source.reopened() as again:
+                attach(stream, again, self._output)
             return
         copy = self._output.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
