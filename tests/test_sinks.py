@@ -254,6 +254,24 @@ def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
     assert packets(output, "audio") == packets(path, "audio")
 
 
+def test_a_second_video_is_copied_and_said_so(make_clip: ClipMaker) -> None:
+    """As of a car's cameras: front and rear."""
+    path = make_clip("front.mkv")
+    both = path.with_name("both.mkv")
+    with av.open(str(path)) as one, av.open(str(both), "w") as two:
+        copies = [two.add_stream_from_template(one.streams.video[0]) for _ in range(2)]
+        for packet in list(one.demux()):
+            for copy in copies if packet.size else []:
+                packet.stream = copy
+                two.mux(packet)
+    output = path.with_name("out.mkv")
+    notices = deblur(both, output, invert=True).notices
+    assert notices == ("track 1 (video, h264) is copied as it is: one video is deblurred",)
+    with av.open(str(both)) as old, av.open(str(output)) as new:
+        before, after = ([bytes(p) for p in each.demux(video=1) if p.size] for each in (old, new))
+    assert after == before
+
+
 def test_a_change_of_container_moves_nothing(make_clip: ClipMaker) -> None:
     path = make_clip("in.mp4", time_base=MS, pts=VFR, audio=True)
     deblur(path, path.with_name("out.mkv"))

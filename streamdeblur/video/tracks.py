@@ -73,7 +73,7 @@ class TrackCopier:
         self._next: Packet[Any] | None = None
         self._is_placed = False
         self.notices: list[str] = []
-        """What the output cannot hold, one line each; complete after `add_tracks`."""
+        """What is left out or stays blurred, one line each; complete after `add_tracks`."""
 
     def add_tracks(self, add_picture: Callable[[], None]) -> None:
         """Add the output's streams in the order of the input's, the picture by `add_picture`."""
@@ -128,6 +128,8 @@ class TrackCopier:
             with self._source.reopened() as again:
                 attach(stream, again, self._output)
             return
+        if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+            self.notices.append(f"{_title(stream)} is copied as it is: one video is deblurred")
         copy = self._output.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
