@@ -18,6 +18,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame
 from streamdeblur.live.addresses import Transport, live_address
 from streamdeblur.live.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
+from streamdeblur.threads import awaited
 from streamdeblur.video.clocks import FileClock
 from streamdeblur.video.damage import Damage
 from streamdeblur.video.decoding import FileDecoder
@@ -69,15 +70,17 @@ def open_source(
     if name == "-" and not whole and address is not None:
         address = replace(address, format=form, options={**address.options, **(form_options or {})})
     if address is None or (name == "-" and whole):
-        file = FileSource(
-            name,
-            start=start,
-            duration=duration,
-            deinterlace=deinterlace,
-            form=form,
-            form_options=form_options,
-            decoder=decoder,
-            gpu=gpu,
+        file = awaited(  # a pipe may be silent from the first
+            lambda: FileSource(
+                name,
+                start=start,
+                duration=duration,
+                deinterlace=deinterlace,
+                form=form,
+                form_options=form_options,
+                decoder=decoder,
+                gpu=gpu,
+            )
         )
         return RealtimeSource(file, name, *file.notices) if realtime else file
     if deinterlace != "auto":
@@ -217,6 +220,11 @@ class FileSource(ClosedInTheEnd):
     def is_interlaced(self) -> bool:
         """Whether frames go out interlaced."""
         return self.info.field_order > PROGRESSIVE
+
+    @property
+    def sought(self) -> Fraction | None:
+        """What was sought to come to `begin`, in seconds of the file's clock; None if nothing."""
+        return self._file.sought
 
     @property
     def container(self) -> InputContainer:

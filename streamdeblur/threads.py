@@ -70,6 +70,15 @@ def promised(call: Callable[[], T]) -> Generator[T | None, None, None]:
         yield from ahead.ticking(0.0)
 
 
+def awaited(call: Callable[[], T]) -> T:
+    """What a call gives that is made in a thread, left behind if Ctrl-C ends the waiting for it.
+
+    An error of the call is raised here.
+    """
+    with closing(Ahead((call() for _ in range(1)), Handover[T](1), 0.0)) as ahead:
+        return next(iter(ahead))
+
+
 def spread(work: Callable[[S], T], items: Iterable[S], threads: int) -> Generator[T, None, None]:
     """What `work` makes of each item, in the order of the items, `threads` of them at a time.
 

@@ -32,6 +32,7 @@ def write_clip(
     chapters: Iterable[Mapping[str, Any]] = (),
     audio: bool = False,
     audio_start: Fraction = Fraction(0),
+    audio_seconds: Fraction = Fraction(1, 2),
     subtitles: bool = False,
     attachment: bool = False,
     cover: bool = False,
@@ -57,7 +58,7 @@ def write_clip(
             stream.metadata["language"] = language
         others = []
         if audio:
-            others.append(_add_sound(output, audio_start))
+            others.append(_add_sound(output, audio_start, audio_seconds))
         if subtitles:
             others.append(_add_subtitles(output))
         if cover:
@@ -105,14 +106,15 @@ def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFra
     return picture
 
 
-def _add_sound(output: Any, start: Fraction) -> Callable[[], list[Any]]:
-    """Half a second of noise."""
-    stream = output.add_stream("aac", rate=48_000)
+def _add_sound(output: Any, start: Fraction, seconds: Fraction) -> Callable[[], list[Any]]:
+    """Noise, for so many seconds."""
+    codec = "pcm_s16le" if output.format.name == "mxf" else "aac"
+    stream = output.add_stream(codec, rate=48_000)
     stream.layout = "mono"
 
     def packets() -> list[Any]:
-        samples = np.random.default_rng(0).normal(0, 0.1, (1, 24_000)).astype(np.float32)
-        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        samples = np.random.default_rng(0).normal(0, 0.1, (1, int(seconds * 48_000)))
+        sound = av.AudioFrame.from_ndarray(samples.astype(np.float32), format="fltp", layout="mono")
         sound.sample_rate, sound.time_base = 48_000, Fraction(1, 48_000)
         sound.pts = int(start * 48_000)
         return [*stream.encode(sound), *stream.encode(None)]

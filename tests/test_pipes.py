@@ -174,6 +174,29 @@ def test_a_pipe_that_falls_silent_is_left_when_told_to(
     assert not list(tmp_path.glob("out*"))
 
 
+@pytest.mark.usefixtures("_heeded_ctrl_c")
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such pipes")
+def test_a_pipe_that_is_silent_from_the_first_is_left_when_told_to(
+    model: str, tmp_path: Path
+) -> None:
+    pipe, output = tmp_path / "pipe.mkv", tmp_path / "out.mkv"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "streamdeblur", str(pipe), "-o", str(output), "-m", model]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        writer = os.open(pipe, os.O_WRONLY)  # waits until it is read
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=20) == 130
+        finally:
+            process.kill()
+            os.close(writer)
+        assert process.stderr is not None
+        said = process.stderr.read().decode().splitlines()
+    assert said == ["streamdeblur: stopped by Ctrl-C; nothing was written"]
+    assert not output.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -181,6 +181,22 @@ def test_an_mp4_keeps_rotation_cover_place_and_chapters(make_clip: ClipMaker) ->
     assert abs(FileSource(output).info.rotation) == 180
 
 
+def test_a_cover_stays_a_cover_in_matroska(clip: Path, make_clip: ClipMaker) -> None:
+    """From MP4, and from Matroska, which calls it by a name."""
+    path = make_clip("covered.mp4", cover=True)
+    for output in (clip.with_name("out.mkv"), clip.with_name("again.mkv")):
+        assert not any("left out" in line for line in deblur(path, output).notices)
+        with av.open(str(path)) as old, av.open(str(output)) as new:
+            cover = next(s for s in new.streams if s.disposition & Disposition.attached_pic)
+            assert len(new.streams.video) == 2
+            before, after = (
+                next(bytes(p) for p in each.demux(each.streams.video[1])) for each in (old, new)
+            )
+            assert after == before
+            assert cover.metadata["filename"] == "cover.jpg"
+        path = output
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("in.avi", "avi"), ("in.mp4", "mp4"), ("in.mp4", "mkv")]
 )
@@ -229,6 +245,31 @@ def test_what_a_container_cannot_hold_is_said_first(make_clip: ClipMaker) -> Non
     assert all("left out: mp4 files can't hold it" in notice for notice in notices)
     deblur(path, output)
     assert len(packets(output, "audio")) == len(packets(path, "audio"))
+
+
+def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
+    path = make_clip("in.mxf", codec="mpeg2video", pts=range(12), audio=True)
+    output = path.with_name("out.mxf")
+    assert deblur(path, output).notices == ("the video becomes H.264 (it was mpeg2video)",)
+    assert packets(output, "audio") == packets(path, "audio")
+
+
+def test_a_second_video_is_copied_and_said_so(make_clip: ClipMaker) -> None:
+    """As of a car's cameras: front and rear."""
+    path = make_clip("front.mkv")
+    both = path.with_name("both.mkv")
+    with av.open(str(path)) as one, av.open(str(both), "w") as two:
+        copies = [two.add_stream_from_template(one.streams.video[0]) for _ in range(2)]
+        for packet in list(one.demux()):
+            for copy in copies if packet.size else []:
+                packet.stream = copy
+                two.mux(packet)
+    output = path.with_name("out.mkv")
+    notices = deblur(both, output, invert=True).notices
+    assert notices == ("track 1 (video, h264) is copied as it is: one video is deblurred",)
+    with av.open(str(both)) as old, av.open(str(output)) as new:
+        before, after = ([bytes(p) for p in each.demux(video=1) if p.size] for each in (old, new))
+    assert after == before
 
 
 def test_a_change_of_container_moves_nothing(make_clip: ClipMaker) -> None:

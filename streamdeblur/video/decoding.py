@@ -34,6 +34,7 @@ from streamdeblur.video.headers import (
     ticks_of,
 )
 
+_GOES_BACK = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
 _TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
 _READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
 
@@ -73,6 +74,8 @@ class FileDecoder:
         """What a person should know of the decoding, one line each."""
         self.damage = Damage()
         """What was wrong, so far; complete when the pictures have ended."""
+        self.sought: Fraction | None = None
+        """What was sought to come to `begin`, in seconds of the file's clock; None if nothing."""
         self._packets_read = 0
         self._checksums = SliceChecksums()
         self._open()
@@ -155,21 +158,30 @@ class FileDecoder:
             self._decoder.thread_type = "AUTO"
 
     def _from_begin(self, begin: Fraction) -> Iterator[av.VideoFrame]:
-        """Decode from a key frame at or before `begin`.
+        """Decode from `begin`, or from a key frame before it.
 
-        Where a file has no index a seek may land late: then it is tried again some seconds
-        earlier, and in the end the file is read from its top.
+        Where a file has no index a seek may land late, or in a second recording whose clock never
+        shows `begin`: then it is tried again some seconds earlier, and in the end the file is read
+        from its top.
         """
         time_base = tick_length(self.stream)
+
+        def is_early(picture: av.VideoFrame) -> bool:
+            return (ticks := ticks_of(picture)) is not None and ticks * time_base < begin
+
         for margin in () if self.is_pipe else (0, 10):
             with suppress(FFmpegError):
-                target = math.floor((begin - margin) / time_base)
-                self.container.seek(target, stream=self.stream)
+                target = begin - margin
+                self.container.seek(math.floor(target / time_base), stream=self.stream)
                 pictures = self._all_decoded()
                 first = next(pictures, None)
                 ticks = None if first is None else ticks_of(first)
                 if first is not None and ticks is not None and ticks * time_base <= begin:
-                    return itertools.chain([first], pictures)
+                    rest = itertools.dropwhile(is_early, itertools.chain([first], pictures))
+                    reached = list(itertools.islice(rest, 1))
+                    if reached or not self.container.format.flags & _GOES_BACK:
+                        self.sought = target
+                        return itertools.chain(reached, rest)
             close_reader(self.container, self.stream)
             self._open()
         return self._all_decoded()

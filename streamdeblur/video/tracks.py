@@ -16,6 +16,7 @@ from av.stream import DataStream, Discard, Disposition, Stream
 
 from streamdeblur.sources import FileSource
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_track
+from streamdeblur.video.covers import attach, is_cover
 from streamdeblur.video.headers import picture_stream
 from streamdeblur.video.order import DISORDER, Order
 
@@ -66,7 +67,7 @@ class TrackCopier:
         self._next: Packet[Any] | None = None
         self._is_placed = False
         self.notices: list[str] = []
-        """What the output cannot hold, one line each; complete after `add_tracks`."""
+        """What is left out or stays blurred, one line each; complete after `add_tracks`."""
 
     def add_tracks(self, add_picture: Callable[[], None]) -> None:
         """Add the output's streams in the order of the input's, the picture by `add_picture`."""
@@ -98,10 +99,10 @@ class TrackCopier:
         self._running = {stream.index for stream in copied if stream.type != "attachment"}
         if self._pipe is not None:
             return
-        if self._source.begin:
+        if self._source.sought is not None:
             # Early, since a seek without an index may land late; packets before are left out.
             with suppress(FFmpegError):
-                self._input.seek(math.floor((self._source.begin - DISORDER) * av.time_base))
+                self._input.seek(math.floor((self._source.sought - DISORDER) * av.time_base))
         self._packets = self._read(copied)
 
     def close(self) -> None:
@@ -117,6 +118,12 @@ class TrackCopier:
         if not takes_track(kind, stream):
             self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
             return
+        if kind == "matroska" and self._pipe is None and is_cover(stream):
+            with self._source.reopened() as again:
+                attach(stream, again, self._output)
+            return
+        if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+            self.notices.append(f"{_title(stream)} is copied as it is: one video is deblurred")
         copy = self._output.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition

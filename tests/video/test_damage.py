@@ -318,6 +318,30 @@ def test_a_part_goes_on_through_joined_recordings(
     assert max(sound) < picture[-1] + Fraction(1, 5)
 
 
+def test_a_part_is_found_though_a_seek_lands_in_the_next_recording(
+    tmp_path: Path, run: Run
+) -> None:
+    """Its clock ends before the part begins."""
+    parts = [
+        write_clip(
+            tmp_path / f"{seconds}.ts",
+            size=size,
+            pts=range(0, 90_000 * seconds, 18_000),
+            time_base=Fraction(1, 90_000),
+            options={"bf": "0", "g": "5"},
+            audio=True,
+            audio_seconds=Fraction(seconds),
+        )
+        for seconds, size in [(12, (64, 48)), (8, (320, 240))]
+    ]
+    joined, output = tmp_path / "joined.ts", tmp_path / "out.mkv"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    code, said = run(joined, output, "--start", "11.4", "--duration", "0.6")
+    assert code == 0, said
+    assert len(times(output)) == 3
+    assert len(times(output, "audio")) > 20
+
+
 @pytest.mark.parametrize(("colorspace", "color_range"), [(1, 1), (1, 2), (9, 1), (6, 1), (2, 0)])
 def test_fitting_changes_no_colour(colorspace: int, color_range: int) -> None:
     picture = av.VideoFrame(64, 48, "yuv420p")

@@ -51,13 +51,18 @@ def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) 
     assert sink.notices[0] == "the video becomes VP9 (it was h264)"
 
 
-def test_what_a_mov_would_refuse_at_its_header_is_replaced_too(clip: Path) -> None:
-    out = clip.with_name("out.mov")
-    with FileSource(clip) as source, FileSink(out, replace(source.info, codec="av1")) as sink:
-        assert sink.notices[0] == "the video becomes H.264 (it was av1)"
-        for frame in source:
-            sink.write(frame)
-    assert "mov files can't hold vp9" in refused(clip.with_name("x.mov"), codec="vp9")
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libvpx-vp9", "out.mov"), ("libsvtav1", "out.mov"), ("ffv1", "out.mpg"), ("ffv1", "out.vob")],
+)
+def test_a_container_that_takes_what_it_cannot_hold_is_not_given_it(
+    make_clip: ClipMaker, codec: str, name: str
+) -> None:
+    path = make_clip("in.mkv", codec=codec, pts=range(3))
+    sink = deblur(path, path.with_name(name))
+    assert any(line.startswith("the video becomes H.264") for line in sink.notices)
+    assert len(pictures(path.with_name(name))) == 3
+    assert "files can't hold" in refused(path.with_name(name), codec=codec, overwrite=True)
 
 
 def test_a_container_of_none_of_our_codecs_is_refused_first(clip: Path) -> None:
