@@ -70,11 +70,11 @@ def _done(options: argparse.Namespace) -> Iterator[str]:
 def _exported(options: argparse.Namespace) -> Iterator[str]:
     """Write the files."""
     from export import quantise, write
-    from train import cost
+    from train import checkpoint, cost
 
     outputs = _outputs(options)
     for output in outputs.values():
-        _check_output(output, options.checkpoint)
+        checkpoint.refuse_output(output, options.checkpoint, "the checkpoint itself")
     saved, network = write.load(options.checkpoint)
     frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
     name = options.name or network.config.architecture
@@ -134,16 +134,6 @@ def _told(output: Path, written: Written) -> str:
         (lower,) = set(written.spec.gate["gain"]) - {"fp32"}
         lines.append(f"in {lower}: {written.verdict}")
     return "\n".join([*lines, f"wrote {output}"])
-
-
-def _check_output(output: Path, checkpoint: Path) -> None:
-    """Before the work, not after it."""
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} in")
-    if output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder; -o takes a file, model.onnx for example")
-    if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
-        raise FileExistsError(f"{output} is the checkpoint itself; pass another -o")
 
 
 def _sizes(text: str) -> list[tuple[int, int]]:

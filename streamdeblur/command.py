@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from streamdeblur.deblurrer import Deblurrer
-from streamdeblur.display import Display, file_display
-from streamdeblur.report import Report
+if TYPE_CHECKING:  # a mistake is told before ONNX Runtime is loaded
+    from streamdeblur.deblurrer import Deblurrer
+    from streamdeblur.display import Display
+    from streamdeblur.report import Report
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Command:
         Raises:
             ModelError: it cannot be had.
         """
+        from streamdeblur.deblurrer import Deblurrer
+
         options = self.options
         network = Deblurrer.load(
             model,
@@ -68,11 +72,15 @@ class Command:
         if self.options.report is None:
             yield
             return
+        from streamdeblur.report import Report
+
         with Report(Path(self.options.report), self.options) as self.report:
             yield
 
     def display(self, total: int | None) -> Display:
         """Shows how far the work is on so many frames or images, if that is known."""
+        from streamdeblur.display import file_display
+
         if self.options.quiet:
             return nullcontext(lambda progress: None)
         return file_display(total, self.say)

@@ -66,7 +66,7 @@ def promised(call: Callable[[], T]) -> Generator[T | None, None, None]:
 
     It never waits. An error of the call is raised here.
     """
-    with closing(Ahead((call() for _ in range(1)), Handover[T](1), 0.0)) as ahead:
+    with closing(_called(call)) as ahead:
         yield from ahead.ticking(0.0)
 
 
@@ -75,8 +75,12 @@ def awaited(call: Callable[[], T]) -> T:
 
     An error of the call is raised here.
     """
-    with closing(Ahead((call() for _ in range(1)), Handover[T](1), 0.0)) as ahead:
+    with closing(_called(call)) as ahead:
         return next(iter(ahead))
+
+
+def _called(call: Callable[[], T]) -> Ahead[T]:
+    return Ahead((call() for _ in range(1)), Handover[T](1), 0.0)
 
 
 def spread(work: Callable[[S], T], items: Iterable[S], threads: int) -> Generator[T, None, None]:

@@ -110,6 +110,26 @@ def _write_parts(content: memoryview, path: Path, size: int) -> list[Path]:
     return parts
 
 
+def refuse_output(output: Path, source: Path, what: str) -> None:
+    """Refuse a file that cannot be written, before the work and not after it.
+
+    Args:
+        output: the file.
+        source: what it is made of, which it must not be.
+        what: that is, for the message.
+
+    Raises:
+        OSError: there is no folder for it, it is one, or it is the source.
+    """
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} in")
+    if output.is_dir():
+        raise IsADirectoryError(f"{output} is a folder; -o takes a file")
+    is_source = output.resolve() == source.resolve()  # which may lie in parts, under no such name
+    if is_source or (output.exists() and source.exists() and output.samefile(source)):
+        raise FileExistsError(f"{output} is {what}; pass another -o")
+
+
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write `path` in one move: it holds all of the content, or what it held before.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from train.generator import GeneratorConfig, build
 
     try:
-        _check_output(options.out, options.run)
+        checkpoint.refuse_output(
+            options.out, options.run, "the run itself, which could not be resumed"
+        )
         judged = {"val": options.val, "report": options.report}
         pairs = {title: metrics.load_pairs(folders) for title, folders in judged.items() if folders}
         made = finish(
@@ -113,14 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check_output(out: Path, run: Path) -> None:
-    """Before the work, not after it."""
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {out.parent} to write {out.name} in")
-    if out.resolve() == run.resolve():
-        raise FileExistsError(f"{out} is the run itself, which could not be resumed; pass another")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train.finish",
@@ -131,10 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN", help="its checkpoint: last.pt or best.pt")
     add("--earlier", type=Path, metavar="FILE",
         help="what the run began with: its steps, hours and curve come first")  # fmt: skip
-    add("--share", type=_share, default=0.0, help="of the earlier weights (default: %(default)g)")
-    add("--scale", type=_share, default=1.0,
+    add(
+        "--share", type=_up_to(1), default=0.0, help="of the earlier weights (default: %(default)g)"
+    )
+    add("--scale", type=_up_to(1), default=1.0,
         help="what the last layer is multiplied by (default: %(default)g)")  # fmt: skip
-    add("--coring", type=_levels, default=0.0, metavar="LEVELS",
+    add("--coring", type=_up_to(255), default=0.0, metavar="LEVELS",
         help="take back corrections below so many grey levels (default: %(default)g)")  # fmt: skip
     add("--val", type=Path, nargs="+", default=[], metavar="PAIRS", help="what chose it")
     add("--report", type=Path, nargs="+", default=[], metavar="PAIRS", help="what did not")
@@ -142,17 +138,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return number
+def _up_to(most: int) -> Callable[[str], float]:
+    """What reads numbers from 0 to `most`."""
 
+    def number(text: str) -> float:
+        if not 0 <= float(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not between 0 and {most}")
+        return float(text)
 
-def _levels(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 255:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 255")
     return number
 
 

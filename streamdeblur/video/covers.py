@@ -8,10 +8,14 @@ from av.stream import Disposition, Stream
 _KINDS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 
-def is_cover(stream: Stream) -> bool:
-    """Whether a track is a still picture that can be attached."""
-    is_still = bool(stream.disposition & Disposition.attached_pic)
-    return is_still and getattr(stream, "name", None) in _KINDS
+def is_still(stream: Stream) -> bool:
+    """Whether a track is a still picture, such as a cover, which belongs to all of the video."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def can_be_attached(stream: Stream) -> bool:
+    """Whether a track is a still picture of a kind that is attached to Matroska files."""
+    return is_still(stream) and getattr(stream, "name", None) in _KINDS
 
 
 def attach(cover: Stream, source: InputContainer, output: OutputContainer) -> None:

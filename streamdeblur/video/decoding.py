@@ -34,7 +34,7 @@ from streamdeblur.video.headers import (
     ticks_of,
 )
 
-_GOES_BACK = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
+_MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
 _TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
 _READ_ATTEMPTS = 16  # a damaged file can fail to read more than once before it goes on
 
@@ -179,7 +179,7 @@ class FileDecoder:
                 if first is not None and ticks is not None and ticks * time_base <= begin:
                     rest = itertools.dropwhile(is_early, itertools.chain([first], pictures))
                     reached = list(itertools.islice(rest, 1))
-                    if reached or not self.container.format.flags & _GOES_BACK:
+                    if reached or not self.container.format.flags & _MAY_LEAP:
                         self.sought = target
                         return itertools.chain(reached, rest)
             close_reader(self.container, self.stream)

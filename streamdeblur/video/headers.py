@@ -17,13 +17,13 @@ from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
 from streamdeblur.video.containers import AS_BYTES
+from streamdeblur.video.covers import is_still
 from streamdeblur.video.ffmpeg import described, explained
 
 _MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
@@ -114,7 +114,7 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
         VideoError: there is none, or no decoder for it.
     """
     stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+    if not isinstance(stream, VideoStream) or is_still(stream):
         raise VideoError(f"{path} has no video stream: is it a sound file?")
     if stream.codec_context is None:
         raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")

@@ -12,11 +12,11 @@ import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import DataStream, Discard, Disposition, Stream
+from av.stream import DataStream, Discard, Stream
 
 from streamdeblur.sources import FileSource
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_track
-from streamdeblur.video.covers import attach, is_cover
+from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import picture_stream
 from streamdeblur.video.order import DISORDER, Order
 
@@ -118,11 +118,11 @@ class TrackCopier:
         if not takes_track(kind, stream):
             self.notices.append(f"{_title(stream)} is left out: {kind} files can't hold it")
             return
-        if kind == "matroska" and self._pipe is None and is_cover(stream):
+        if kind == "matroska" and self._pipe is None and can_be_attached(stream):
             with self._source.reopened() as again:
                 attach(stream, again, self._output)
             return
-        if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
+        if stream.type == "video" and not is_still(stream):
             self.notices.append(f"{_title(stream)} is copied as it is: one video is deblurred")
         copy = self._output.add_stream_from_template(stream, opaque=True)
         copy.metadata.update(stream.metadata)
@@ -156,10 +156,7 @@ class TrackCopier:
         """Have a MOV or MP4 keep tags that iTunes' list lacks, if that harms nothing else."""
         if not unusual:
             return
-        has_cover = any(
-            stream.disposition & Disposition.attached_pic for stream in self._output.streams
-        )
-        if has_cover:  # which the muxer writes only in iTunes' list
+        if any(map(is_still, self._output.streams)):  # which the muxer writes only in iTunes' list
             names = ", ".join(unusual)
             self.notices.append(f"the tags {names} are left out in favour of the cover picture")
         else:
@@ -181,7 +178,7 @@ class TrackCopier:
         index, moment, begin = packet.stream_index, packet_time(packet), self._source.begin
         if not packet.size or index not in self._copies:
             return False
-        if _is_attached(packet):
+        if is_still(packet.stream):
             is_first = index in self._running
             self._running.discard(index)  # given once more after a seek
             return is_first
@@ -194,7 +191,7 @@ class TrackCopier:
     def _is_past(self, packet: Packet[Any]) -> bool:
         """Whether a packet, set in order, comes after the part; its track has ended then."""
         moment, end = packet_time(packet), self._source.end
-        if moment is None or end is None or moment < end or _is_attached(packet):
+        if moment is None or end is None or moment < end or is_still(packet.stream):
             return False
         self._running.discard(packet.stream_index)
         if moment > end + DISORDER:
@@ -203,7 +200,7 @@ class TrackCopier:
 
     def _write(self, packet: Packet[Any]) -> None:
         """Write a packet on the output's clock."""
-        if not _is_attached(packet):
+        if not is_still(packet.stream):
             _shift(packet, self._source.shift)
         # A track that was in Matroska says by itself how far it is to be moved.
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
@@ -223,11 +220,6 @@ def packet_time(packet: Packet[Any]) -> Fraction | None:
     """When a packet is due at the decoder, in seconds; None if it does not say."""
     ticks = packet.dts if packet.dts is not None else packet.pts
     return None if ticks is None or not packet.time_base else ticks * packet.time_base
-
-
-def _is_attached(packet: Packet[Any]) -> bool:
-    """Whether it is a still picture, such as a cover, which belongs to all of the video."""
-    return bool(packet.stream.disposition & Disposition.attached_pic)
 
 
 def _title(stream: Stream) -> str:

@@ -92,3 +92,13 @@ def test_coring_is_in_grey_levels(levels, capsys):
     with pytest.raises(SystemExit):
         finish.main(["last.pt", "--coring", levels, "-o", "done.pt"])
     assert "not between 0 and 255" in capsys.readouterr().err
+
+
+def test_a_run_in_parts_is_not_written_over(tmp_path, capsys):
+    path = tmp_path / "last.pt"
+    checkpoint.save(saved(0, 1, 0.1), path, shard_mb=0.001)
+    before = {part.name: part.read_bytes() for part in tmp_path.iterdir()}
+    assert not path.exists() and len(before) > 2
+    assert finish.main([str(path), "-o", str(path)]) == 1
+    assert "is the run itself" in capsys.readouterr().err
+    assert {part.name: part.read_bytes() for part in tmp_path.iterdir()} == before
