@@ -98,7 +98,8 @@ def test_a_run_in_parts_is_not_written_over(tmp_path, capsys):
     path = tmp_path / "last.pt"
     checkpoint.save(saved(0, 1, 0.1), path, shard_mb=0.001)
     before = {part.name: part.read_bytes() for part in tmp_path.iterdir()}
-    assert not path.exists() and len(before) > 2
+    assert not path.exists()
+    assert len(before) > 2
     assert finish.main([str(path), "-o", str(path)]) == 1
     assert "is the run itself" in capsys.readouterr().err
     assert {part.name: part.read_bytes() for part in tmp_path.iterdir()} == before
