@@ -93,6 +93,8 @@ def warp(pictures: Tensor, poses: Tensor, size: int) -> Tensor:
     """See each picture from each pose: (N, C, P, P), (N, T, 4) -> (N, C, T, size, size).
 
     The result is the picture's centre; what moves in from beyond the picture repeats its edge.
+    Between pixels it is bicubic: bilinear sampling is itself a blur, at 40 dB far more than that
+    of a path of half a pixel (52 dB), and teaches to sharpen what is sharp.
     """
     count, channels, side, _ = pictures.shape
     frames = poses.shape[1]
@@ -103,7 +105,7 @@ def warp(pictures: Tensor, poses: Tensor, size: int) -> Tensor:
     theta = torch.stack(rows, dim=-1).view(count * frames, 2, 3)
     grid = F.affine_grid(theta, [count * frames, channels, size, size], align_corners=False)
     grid = grid.view(count, frames * size, size, 2)  # one tall picture, so that none is copied
-    seen = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
+    seen = F.grid_sample(pictures, grid, "bicubic", padding_mode="border", align_corners=False)
     return seen.view(count, channels, frames, size, size)
 
 
