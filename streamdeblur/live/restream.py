@@ -82,8 +82,7 @@ class Restream:
         if kind == "hls":
             refuse_paths(Path(target), Path(target), None, overwrite)
         url = f"pipe:{descriptor}" if target == "-" else _with_whole_packets(target)
-        # What every player shows, whatever the camera's layout.
-        self._info = replace(info, codec="h264", pix_fmt="yuv420p")
+        self._info = replace(info, codec="h264")
         # At the most: where the network gives fewer frames than the source, `write` asks for them.
         options = {"g": str(max(1, round(_KEY_FRAMES * info.rate))), **(encoder_options or {})}
         self._asks_for_keys = "g" not in (encoder_options or {})

@@ -80,7 +80,7 @@ def choose_encoding(
     if hardware:
         encoder, told = _accelerated(info, size, encoder, container, hardware)
         becomes += told
-    layout, changes = _layout(info, size, encoder, container)
+    layout, changes = _layout(info, size, encoder, container, wishes.live)
     options = options_for(info, encoder, wishes)
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
 
@@ -192,11 +192,16 @@ def _codes(encoder: str, size: tuple[int, int]) -> bool:
 
 
 def _layout(
-    info: VideoInfo, size: tuple[int, int], encoder: str, container: str
+    info: VideoInfo, size: tuple[int, int], encoder: str, container: str, live: bool
 ) -> tuple[str, list[str]]:
-    """The layout nearest to the input's that the encoder takes at this size, and what it costs."""
+    """The layout nearest to the input's that the encoder takes at this size, and what it costs.
+
+    Of what is live, which most cameras and screens give in more colour than players know of H.264
+    and HEVC, the nearest that they all show.
+    """
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    best = _nearest(source, encoder, size, container)
+    shown = _shown_by_all(source, encoder) if live else source
+    best = _nearest(shown, encoder, size, container)
     if traits(best) == traits(source):
         is_float = av.VideoFormat(info.pix_fmt).components[0].bits > 16
         return best, [f"{info.pix_fmt} is rounded to 16 bits a sample"] if is_float else []
@@ -204,7 +209,17 @@ def _layout(
     cost = f" and loses {' and '.join(lost)}" if lost else ""
     is_odd = _keeps_chroma_whole(encoder) and not fits(source, size)
     odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
+    if best == shown:
+        return best, [f"the picture becomes {best}, which every player shows{cost}"]
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
+
+
+def _shown_by_all(source: str, encoder: str) -> str:
+    """What every player shows of an encoder's codec, as good as `source` as far as that goes."""
+    most = {"h264": 8, "hevc": 10}.get(av.Codec(encoder, "w").canonical_name)
+    if most is None:
+        return source
+    return "yuv420p10le" if min(traits(source).depth, most) > 8 else "yuv420p"
 
 
 def _nearest(source: str, encoder: str, size: tuple[int, int], container: str) -> str:

@@ -47,9 +47,10 @@ def fits(name: str, size: tuple[int, int]) -> bool:
 def losses(source: str, target: str) -> list[str]:
     """What the target cannot hold of the source, in words."""
     ours, theirs = traits(source), traits(target)
+    is_coarser = ours.columns < theirs.columns or ours.rows < theirs.rows
     found = {
         "colour": ours.colours > theirs.colours,
-        "resolution of colour": ours.columns < theirs.columns or ours.rows < theirs.rows,
+        "resolution of colour": ours.colours > 1 and is_coarser,
         f"depth ({ours.depth} to {theirs.depth} bits)": ours.depth > theirs.depth,
         "transparency": ours.alpha and not theirs.alpha,
     }

@@ -82,6 +82,41 @@ def test_a_recording_may_have_another_codec(
     assert len(levels(tmp_path / name)) == 5
 
 
+@pytest.mark.parametrize(
+    ("layout", "codec", "expected"),
+    [
+        ("bgr0", None, "yuv420p"),  # screens
+        ("yuvj422p", None, "yuvj420p"),  # most webcams
+        ("yuv422p10le", None, "yuv420p"),
+        ("gray", None, "yuvj420p"),
+        ("yuv422p10le", "hevc", "yuv420p10le"),
+        ("yuv422p", "vp9", "yuv422p"),
+    ],
+)
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.m3u8"])
+def test_every_player_shows_it_whatever_the_camera_gives(
+    tmp_path: Path, layout: str, codec: str | None, expected: str, name: str
+) -> None:
+    green = (32, 192, 64)
+    if (codec, name) == ("vp9", "clip.m3u8"):
+        pytest.skip("a playlist cannot hold it")
+    feed = "lavfi:color=0x{:02x}{:02x}{:02x}:size=64x48:rate=10,".format(*green)
+    with open_source(f"{feed}format={layout}") as source:
+        assert isinstance(source, LiveSource)
+        kind = Restream if name.endswith("m3u8") else Recording
+        with kind(str(tmp_path / name), source.info, codec=codec) as sink:
+            for frame in sharpened(source, 12):
+                frame.sharp = frame.image
+                sink.write(frame)
+    notice = f"the picture becomes {expected.replace('j', '')}, which every player shows"
+    assert any(line.startswith(notice) for line in sink.notices) == ("420" in expected)
+    written = next(tmp_path.glob("*.ts"), tmp_path / name)  # of a playlist its first part
+    with FileSource(written) as film:
+        assert film.info.pix_fmt == expected
+        picture = next(iter(film)).image[24, 32]
+    assert np.allclose(picture, np.mean(picture) if layout == "gray" else green, atol=6)
+
+
 def test_frames_of_another_clock_last_until_the_next(tmp_path: Path) -> None:
     with open_source("lavfi:testsrc2=rate=4:size=64x48:duration=1,settb=1/90000") as source:
         assert isinstance(source, LiveSource)
