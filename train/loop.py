@@ -65,17 +65,15 @@ def train(config: TrainConfig, console: Console) -> Path:
         rehearsing = time.monotonic()
         metrics.evaluate(run.ema, [*chosen_by, *reported])
         clock.keep_time_for_another(rehearsing)
-    before, done = None, clock.progress()
+    done = clock.progress()
     if config.minutes and done >= 1 and not run.step:
         raise ValueError(f"--minutes {config.minutes:g} leave no time for a step")
+    now = plan(config, run.step, done)
     with progress_bar(console) as show, _interruptions() as asked, closing(watch):
         while done < 1:
-            now = plan(config, run.step, done)
-            if judging and before and before.steady and not now.steady:
-                save(run, config.out / "steady.pt")
             stepping = time.monotonic()
             figures = advance(run, samples, now)
-            before, done = now, clock.progress()
+            done = clock.progress()
             due = run.step % config.val_every == 0 or done >= 1
             is_look = due or run.step % min(_LOOK_EVERY, config.log_every) == 0
             if is_look:
@@ -92,6 +90,10 @@ def train(config: TrainConfig, console: Console) -> Path:
             if (due or ends) and judging:
                 save(run, config.out / "last.pt")
                 clock.keep_time_for_another(stepping)
+            before, now = now, plan(config, run.step, done)
+            # Before an end that was asked for: with --resume it would be too late.
+            if judging and before.steady and not now.steady:
+                save(run, config.out / "steady.pt")
             if ends:
                 processes.wait_for_all()  # the end of one is the end of all, saved or not
                 console.print(f"stopped at step {run.step}; go on with --resume")

@@ -83,23 +83,41 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config, tmp_path, arch):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interruption_saves_between_steps(config, tmp_path, monkeypatch, name):
     loop.train(config, quiet())
-    average = run._average
-
-    def interrupted(job):  # after the optimizer's step, before the average follows
-        if job.step == 4:
-            os.kill(os.getpid(), getattr(signal, name))
-        average(job)
-
     other = changed(config, out=tmp_path / "other")
-    monkeypatch.setattr(run, "_average", interrupted)
+    stop_at(4, monkeypatch, getattr(signal, name))
     with pytest.raises(KeyboardInterrupt):
         loop.train(other, quiet())
-    monkeypatch.setattr(run, "_average", average)
     assert checkpoint.load(other.out / "last.pt").step == 4
     loop.train(changed(other, resume=True), quiet())
     whole, resumed = (checkpoint.load(c.out / "last.pt") for c in (config, other))
     for weight in whole.ema:
         assert torch.equal(whole.ema[weight], resumed.ema[weight]), weight
+
+
+def stop_at(step, monkeypatch, number=signal.SIGTERM):
+    """Send the signal after the optimizer's step, before the average follows."""
+    average = run._average
+
+    def interrupted(job):
+        if job.step == step:
+            os.kill(os.getpid(), number)
+        average(job)
+
+    monkeypatch.setattr(run, "_average", interrupted)
+
+
+@pytest.mark.parametrize("stopped", [3, 4, 5])
+def test_the_state_before_the_rate_falls_is_kept_wherever_a_run_stops(config, monkeypatch, stopped):
+    stop_at(stopped, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, quiet())
+    loop.train(changed(config, resume=True), quiet())
+    assert checkpoint.load(config.out / "steady.pt").step == 4
+
+
+def test_a_run_that_ends_before_its_rate_falls_can_be_prolonged_from_there(config):
+    loop.train(changed(config, steps=2), quiet())
+    assert checkpoint.load(config.out / "steady.pt").step == 2
 
 
 def test_averaged_weights_follow_fast_at_first_and_slowly_later(config):
