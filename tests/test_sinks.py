@@ -339,6 +339,21 @@ def test_compare_puts_the_original_at_the_left(make_clip: ClipMaker) -> None:
             assert not np.array_equal(both[:, plane.shape[1] :], plane)
 
 
+@pytest.mark.parametrize("rotation", [90, 180, -90])
+def test_compare_stands_upright(make_clip: ClipMaker, rotation: int) -> None:
+    path = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv444p", pts=range(2), rotation=rotation)
+    output = path.with_name("out.mkv")
+    deblur(path, output, invert=True, compare=True)
+    with FileSource(output) as source:
+        assert source.info.rotation == 0
+    for before, after in zip(samples(path), samples(output), strict=True):
+        for plane, both in zip(before, after, strict=True):
+            seen = np.rot90(plane, rotation // 90)
+            left, right = np.hsplit(both, 2)
+            assert np.array_equal(left, seen)
+            assert not np.array_equal(right, seen)
+
+
 def test_a_camera_is_recorded(tmp_path: Path) -> None:
     with (
         open_source("lavfi:testsrc2=size=64x48:rate=25") as camera,

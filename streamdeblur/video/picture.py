@@ -39,6 +39,7 @@ from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
 from streamdeblur.video.hardware import maker_of
+from streamdeblur.video.upright import upright, upright_info
 
 _MILLISECOND = Fraction(1, 1000)
 
@@ -70,10 +71,13 @@ class PictureTrack:
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
-        self._output, self._info, self._name = output, info, name
+        self._output, self._name = output, name
+        self._stored = info
+        # What is joined stands upright: beside each other as stored is above each other as seen.
+        self._info = upright_info(info) if compare else info
         self._strength, self._compare = strength, compare
         self._kind = kind or output.format.name
-        self._encoding = choose_encoding(info, self._size(), self._kind, wishes)
+        self._encoding = choose_encoding(self._info, self._size(), self._kind, wishes)
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
         # Siblings share it, being parts of one track.
@@ -137,10 +141,12 @@ class PictureTrack:
 
     def finished(self, frame: Frame) -> av.VideoFrame:
         """The corrected picture as `encode` takes it. Several threads may ask at once."""
-        size = self._info.width, self._info.height
+        size = self._stored.width, self._stored.height
         picture = scaled(corrected(frame, self._strength), *size)
         if self._compare:
-            picture = side_by_side(scaled(planar_copy(frame.picture), *size), picture)
+            halves = scaled(planar_copy(frame.picture), *size), picture
+            left, right = (upright(half, self._stored.display_matrix) for half in halves)
+            picture = side_by_side(left, right)
         picture = self._as_coded(picture)
         picture.time_base = self._info.time_base
         ticks = (frame.picture.time_base or picture.time_base) / picture.time_base
