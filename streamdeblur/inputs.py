@@ -15,6 +15,12 @@ from streamdeblur.live.addresses import live_address
 from streamdeblur.video.outputs import default_output, part_name
 
 _IMAGES = (".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Which FFmpeg takes for videos of one picture, or not at all.
+_FOREIGN_IMAGES = (
+    *(".arw", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k"),
+    *(".jp2", ".jxl", ".nef", ".orf", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".raf"),
+    *(".rw2", ".svg", ".tga"),
+)
 _VIDEOS = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v"),
     *(".m4v", ".mj2", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
@@ -43,6 +49,13 @@ class Task:
 def is_image(path: Path) -> bool:
     """Whether a file's name is that of a still picture that can be read and written."""
     return path.suffix.lower() in _IMAGES
+
+
+def foreign_image(path: Path) -> str:
+    """Why a still picture cannot be done, by its name; empty if nothing is known against it."""
+    if path.suffix.lower() not in _FOREIGN_IMAGES:
+        return ""
+    return f"{path.suffix} images can't be written back as they were: convert it to PNG or TIFF"
 
 
 def is_file_name(path: Path) -> bool:
@@ -106,7 +119,8 @@ def _tasks_of(name: str, folder: Path | None, recursive: bool) -> Iterator[Task]
 
 
 def _task(path: Path, folder: Path | None) -> Task:
-    return Task(path, folder / path.name if folder else default_output(path))
+    output = folder / path.name if folder else default_output(path)
+    return Task(path, output, foreign_image(path))
 
 
 def _in_folder(top: Path, folder: Path | None, recursive: bool) -> Iterator[Task]:

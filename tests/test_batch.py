@@ -59,6 +59,18 @@ def planned(*names: str, folder: str | None = None, recursive: bool = False) -> 
     }
 
 
+@pytest.mark.parametrize("name", ["p.bmp", "p.HEIC", "p.exr", "p.ppm", "p.dng"])
+def test_images_that_cannot_be_written_back_are_told_to_be_converted(
+    place: Path, name: str, capsys: Capture
+) -> None:
+    photo("p.png").replace(name)
+    photo("q.png")
+    problem = f"{Path(name).suffix} images can't be written back as they were: convert it"
+    assert planned(name, "q.png")[name].startswith(problem)
+    assert main([name]) == 1
+    assert f"streamdeblur: error: {name}: {problem}" in capsys.readouterr().err
+
+
 def test_files_and_folders_and_patterns(place: Path) -> None:
     touch("a.mp4", "b.JPG", "c.txt", "sub/d.png", "sub/.hidden.png", "sub/e.mkv", "sub/sub/f.webp")
     touch("a.deblurred.mp4", "sub/e.part.mkv", "[1].png", "sub/g.deblurred.png", ".git/h.png")
