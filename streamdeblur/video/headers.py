@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -43,6 +45,11 @@ _REFERRING = {
     "vapoursynth", "vobsub", "webm_dash_manifest",
 }
 # fmt: on
+
+
+# Sound may begin long after the pictures, and before it does nobody knows what it is. What has been
+# looked at is held in the memory until it is asked for.
+_PATIENCE = {"analyzeduration": "600000000", "probesize": "50000000"}  # microseconds, bytes
 
 
 STANDARD_INPUT = Path("standard input")
@@ -101,10 +108,20 @@ def open_container(
             raise VideoError(
                 f"can't open {path}: it is a list of other files or addresses; give one of those"
             ) from error
+    is_patient = "probesize" in (options or {})
+    if not is_patient and not is_pipe(path) and any(map(is_unheard, container.streams)):
+        container.close()
+        return open_container(path, accelerator, form, {**_PATIENCE, **(options or {})})
     if container.format.name == "avi":
         # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
         container.flags &= ~_MAKE_UP_TIMES
     return container
+
+
+def is_unheard(stream: Stream) -> bool:
+    """Whether it is a track of sound that the file lists, and of which nothing was found."""
+    context = stream.codec_context if isinstance(stream, AudioStream) else None
+    return context is not None and not context.sample_rate
 
 
 def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
