@@ -30,7 +30,7 @@ _HOLDS = {
     "ogg": ("theora", "vp8"),
     "ogv": ("theora", "vp8"),
 }
-_LACKS = {"mov": ("av1", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
+_LACKS = {"mov": ("av1", "rawvideo", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
 NO_TIMES = 0x0080
 """AVFMT_NOTIMESTAMPS, a flag of formats: they hold no times, and FFmpeg counts frames instead."""
 _NO_FILE, _VARIABLE_RATE = 0x0001, 0x0400  # AVFMT_NOFILE, AVFMT_VARIABLE_FPS

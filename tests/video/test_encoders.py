@@ -53,7 +53,10 @@ def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) 
 
 @pytest.mark.parametrize(
     ("codec", "name"),
-    [("libvpx-vp9", "out.mov"), ("libsvtav1", "out.mov"), ("ffv1", "out.mpg"), ("ffv1", "out.vob")],
+    [
+        *(("libvpx-vp9", "out.mov"), ("libsvtav1", "out.mov"), ("rawvideo", "out.mov")),
+        *(("ffv1", "out.mpg"), ("ffv1", "out.vob")),
+    ],
 )
 def test_a_container_that_takes_what_it_cannot_hold_is_not_given_it(
     make_clip: ClipMaker, codec: str, name: str
