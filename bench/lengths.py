@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from bench import harness
+from streamdeblur.errors import StreamDeblurError
 from streamdeblur.frames import Image
 from train.blur import MARGIN, warp
 from train.evaluation.restorer import open_restorer
@@ -40,10 +41,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=208, help="side of the part that is judged")
     args = parser.parse_args()
     facts = harness.say_machine()
-    networks = {model: open_restorer(model, "cpu") for model in args.model}
     try:
+        networks = {model: open_restorer(model, "cpu") for model in args.model}
         parts = [centre(photo, args.size) for photo in photos(args.photos)]
-    except (FileNotFoundError, ValueError) as error:
+    except (StreamDeblurError, FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     sharp = [part for part in parts if part is not None]
     if not sharp:
