@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     int8 = options.twins or options.precision == "int8"
     if int8 and not options.gate:
         parser.error("int8 needs --gate PAIRS: what it costs must be measured")
+    if options.twins and options.output.suffix != ".onnx":
+        parser.error(f"--twins: {options.output} must end in .onnx, as its twins do")
     if options.calibrate and not int8:
         parser.error("--calibrate is of --int8 and --twins")
     if options.shapes and not options.tensorrt:
@@ -76,6 +78,7 @@ def _exported(options: argparse.Namespace) -> Iterator[str]:
     for output in outputs.values():
         checkpoint.refuse_output(output, options.checkpoint, "the checkpoint itself")
     saved, network = write.load(options.checkpoint)
+    gate = write.gate_of(network, options.gate) if options.gate else None
     frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
     name = options.name or network.config.architecture
     heading = [f"{name}: {cost.brief(network)}", f"trained for {saved.step:,} steps"]
@@ -88,7 +91,7 @@ def _exported(options: argparse.Namespace) -> Iterator[str]:
             output,
             fuse_separable=options.fuse_separable,
             opset=options.opset,
-            pairs=options.gate,
+            gate=gate,
             frames=frames,
         )
         yield "\n".join([*heading, _told(output, written)])

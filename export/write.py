@@ -105,26 +105,25 @@ def export(
     *,
     fuse_separable: FuseSeparable = "auto",
     opset: int = OPSET,
-    pairs: Path | None = None,
+    gate: Gate | None = None,
     frames: Sequence[Frames] = (),
 ) -> Written:
     """Write `network` to `path`, whole, once it is shown to do the same; `spec` says how precise.
 
     Args:
         network: with its weights, in evaluation mode.
-        spec: of the file; what `pairs` tell about its precision is added.
+        spec: of the file; what `gate` tells about its precision is added.
         path: where to; what is there is replaced.
         fuse_separable: as of `export.fuse.optimise`.
         opset: version of the operators.
-        pairs: folder of pairs to measure the precision on; int8 needs it. A file in fp32 is
+        gate: of `gate_of`, to measure the precision on; int8 needs it. A file in fp32 is
             measured in the bf16 that OpenVINO makes of it, or torch where that can't be had.
         frames: to calibrate int8 on.
 
     Raises:
         ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more on
-            `pairs` than `export.gate.LIMIT`, or the network's answers are not finite. Nothing is
-            written.
-        FileNotFoundError, ValueError: there are no pairs, or a picture is broken.
+            `gate`'s pairs than `export.gate.LIMIT`, or the network's answers are not finite.
+            Nothing is written.
         OSError: `path` cannot be written.
     """
     int8 = spec.precision == "int8"
@@ -136,8 +135,7 @@ def export(
     if spec.precision == "fp16":
         parity = verify(run, network, tolerance=TOLERANCE["fp16"])
     verdict, in_float = None, list[str]()
-    if pairs:
-        gate = Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
+    if gate:
         judged = onnx.load_from_string(model)
         lower = spec.precision
         if int8:
@@ -153,6 +151,15 @@ def export(
         model = labelled(judged, spec)
     checkpoint.write_whole(path, model)
     return Written(spec, parity, verdict, in_float)
+
+
+def gate_of(network: Network, pairs: Path) -> Gate:
+    """A network, in evaluation mode, as measured in fp32 on a folder of pairs.
+
+    Raises:
+        ModelError, FileNotFoundError, ValueError: as of `Gate`.
+    """
+    return Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
 
 
 def _judge_bf16(model: bytes, network: Network, gate: Gate) -> Verdict:

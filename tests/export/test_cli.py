@@ -111,6 +111,12 @@ def test_int8_without_pairs_says_why_they_are_needed(capsys):
     assert "int8 needs --gate PAIRS: what it costs must be measured" in capsys.readouterr().err
 
 
+def test_twins_need_a_name_that_theirs_can_be_made_of(capsys):
+    with pytest.raises(SystemExit):
+        main(["last.pt", "--twins", "--gate", "pairs", "-o", "my.v2"])
+    assert "--twins: my.v2 must end in .onnx, as its twins do" in capsys.readouterr().err
+
+
 def test_pictures_to_calibrate_on_are_for_int8(capsys):
     with pytest.raises(SystemExit):
         main(["last.pt", "--half", "--calibrate", "pictures"])

@@ -265,6 +265,14 @@ def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsy
     assert "tiny.int8.onnx beside it is of an earlier export: --twins makes it again" in printed
 
 
+def test_missing_pairs_are_told_before_the_work(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(write, "export", refuse)
+    checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
+    flags = ["--half", "--gate", str(tmp_path / "none"), "-o", str(tmp_path / "tiny.onnx")]
+    assert main([str(checkpoint), *flags]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+
+
 @SLOW
 def test_a_network_too_large_for_fp16_is_refused_in_it(tmp_path, capsys):
     network = restless("fast")
