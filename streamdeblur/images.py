@@ -81,6 +81,15 @@ class StillImage:
         return {3: 2, 6: -1, 8: 1}.get(_field(self, "orientation", 1), 0)
 
     @property
+    def rightwards(self) -> tuple[int, int]:
+        """Where the right of what viewers show lies in the samples (EXIF 2.32, 4.6.4).
+
+        An axis, and 1 for along it or -1 for against it.
+        """
+        ways = {2: (1, -1), 3: (1, -1), 5: (0, 1), 6: (0, -1), 7: (0, -1), 8: (0, 1)}
+        return ways.get(_field(self, "orientation", 1), (1, 1))
+
+    @property
     def depth(self) -> int:
         """Bits of a sample: 8 or 16."""
         return 8 * self.samples.itemsize
