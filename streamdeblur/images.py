@@ -20,6 +20,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from streamdeblur import metadata, tags
+from streamdeblur.correction import ACROSS, Way
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
 from streamdeblur.video.headers import MAX_PIXELS
@@ -79,6 +80,12 @@ class StillImage:
     def turns(self) -> int:
         """Quarter turns, counter-clockwise, by which viewers show it (EXIF 2.32, 4.6.4)."""
         return {3: 2, 6: -1, 8: 1}.get(_field(self, "orientation", 1), 0)
+
+    @property
+    def rightwards(self) -> Way:
+        """Where the right of what viewers show lies in the samples (EXIF 2.32, 4.6.4)."""
+        ways = {2: (1, -1), 3: (1, -1), 5: (0, 1), 6: (0, -1), 7: (0, -1), 8: (0, 1)}
+        return ways.get(_field(self, "orientation", 1), ACROSS)
 
     @property
     def depth(self) -> int:

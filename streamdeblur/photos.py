@@ -97,7 +97,8 @@ def deblur_images(
         image, output, sharp = item
         samples = corrected_samples(image, sharp, options.strength)
         if options.compare:
-            samples = np.concatenate([image.samples, samples], axis=1)
+            axis, sense = image.rightwards
+            samples = np.concatenate([image.samples, samples][::sense], axis)
         notices = notices_of(image, output.path)
         for notice in notices:
             command.say(notice)

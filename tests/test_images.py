@@ -367,6 +367,20 @@ def test_the_command_deblurs_an_image(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_compare_shows_the_original_at_the_left_however_it_is_turned(
+    orientation: int, model: str, tmp_path: Path
+) -> None:
+    path, output = tmp_path / "photo.tif", tmp_path / "both.tif"
+    image = pyvips.Image.new_from_array(noise(3), interpretation="srgb").copy()
+    image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+    path.write_bytes(image.write_to_buffer(".tif"))
+    assert main([str(path), "-m", model, "--compare", "--quiet", "-o", str(output)]) == 0
+    before, both = (vips(each).autorot().numpy() for each in (path, output))
+    assert np.array_equal(both[:, : before.shape[1]], before)
+    assert np.array_equal(both[:, before.shape[1] :], 255 - before)
+
+
 def test_resume_takes_an_image_of_the_same_settings_alone_for_done(
     model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

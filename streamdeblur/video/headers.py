@@ -33,6 +33,8 @@ PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, and what follows are the kinds of interlacing."""
 LEAP_BACK = 1
 """Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
+UNSPECIFIED = 2
+"""What H.273 has for a matrix, primaries or a transfer function that is not named."""
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
 _BOUNDS = {"max_pixels": str(MAX_PIXELS)}
@@ -178,10 +180,7 @@ def video_info(
 
 def _either(pictures: int, containers: int) -> int:
     """The picture's code point of H.273, or the container's if the picture has none."""
-    return containers if pictures == _UNSPECIFIED else pictures
-
-
-_UNSPECIFIED = 2  # in H.273
+    return containers if pictures == UNSPECIFIED else pictures
 
 
 def chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
