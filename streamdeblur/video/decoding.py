@@ -32,6 +32,7 @@ from streamdeblur.video.headers import (
     picture_stream,
     tick_length,
     ticks_of,
+    tracks_met,
 )
 
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
@@ -126,6 +127,7 @@ class FileDecoder:
             self._miss(reached)
         finally:
             self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+            self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import av
+from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
+from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
@@ -38,6 +40,9 @@ UNSPECIFIED = 2
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
 _BOUNDS = {"max_pixels": str(MAX_PIXELS)}
+# How far a file is looked into, in bytes and in microseconds, where a track begins late; else it
+# is 5 MB and 5 s, or a little more. What is looked at is held in memory.
+_PATIENT = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}
 # Formats that make FFmpeg open what a file names, or run it: playlists, sessions, scripts.
 # fmt: off
 _REFERRING = {
@@ -73,23 +78,41 @@ def open_container(
     Raises:
         VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
     """
-    url, protocol = str(path.absolute()), "file"  # a relative one with a colon would be a URL
-    if path is STANDARD_INPUT:
-        url, protocol = "pipe:0", "pipe"
-    elif path.is_dir():
+    if path is not STANDARD_INPUT:
+        _refuse(path)
+    container = _opened(path, accelerator, form, options or {})
+    if not is_pipe(path) and any(map(begins_late, container.streams)):
+        container.close()
+        container = _opened(path, accelerator, form, {**_PATIENT, **(options or {})})
+    if container.format.name == "avi":
+        # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
+        container.flags &= ~_MAKE_UP_TIMES
+    return container
+
+
+def _refuse(path: Path) -> None:
+    if path.is_dir():
         raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
-    elif not path.exists():
+    if not path.exists():
         raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
     if path.is_file() and path.stat().st_size == 0:
         raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
+
+
+def _opened(
+    path: Path, accelerator: HWAccel | None, form: str | None, options: Mapping[str, str]
+) -> InputContainer:
+    url, protocol = str(path.absolute()), "file"  # a relative one with a colon would be a URL
+    if path is STANDARD_INPUT:
+        url, protocol = "pipe:0", "pipe"
     with explained(f"can't open {path}", "is it a complete video file that you may read?"):
         try:
-            container = av.open(
+            return av.open(
                 url,
                 format=form,
                 options=_BOUNDS,  # also of the decoders that look at the first pictures
                 container_options={
-                    **(options or {}),
+                    **options,
                     "protocol_whitelist": protocol,
                     "format_whitelist": ",".join(av.formats_available - _REFERRING),
                     "pattern_type": "none",  # `%03d.png` is one picture and no series
@@ -103,10 +126,18 @@ def open_container(
             raise VideoError(
                 f"can't open {path}: it is a list of other files or addresses; give one of those"
             ) from error
-    if container.format.name == "avi":
-        # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
-        container.flags &= ~_MAKE_UP_TIMES
-    return container
+
+
+def begins_late(stream: Stream) -> bool:
+    """Whether a track was announced, and nothing of it met that tells its format."""
+    if isinstance(stream, AudioStream):
+        return stream.codec_context is not None and not stream.codec_context.sample_rate
+    return isinstance(stream, VideoStream) and stream.codec_context is not None and not stream.width
+
+
+def tracks_met(container: InputContainer) -> int:
+    """How many tracks a file has turned out to have: some appear when their time has come."""
+    return len(re.findall(r"^ *Stream #0:\d+", described(container), re.MULTILINE))
 
 
 def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
