@@ -16,7 +16,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
-from streamdeblur.video import decoding, headers
+from streamdeblur.video import decoding, headers, opening
 from tests.conftest import ClipMaker
 from tests.footage import deblur, packets
 
@@ -202,7 +202,7 @@ def test_a_track_that_appears_late_is_no_error(
         """What PyAV does at the end of a file with more tracks than its header told of."""
 
         def __init__(self, path: Path, *hardware: Any) -> None:
-            self._container = headers.open_container(path, *hardware)
+            self._container = opening.open_container(path, *hardware)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._container, name)

@@ -23,17 +23,15 @@ from streamdeblur.video.damage import Damage, SliceChecksums
 from streamdeblur.video.ffmpeg import close_reader
 from streamdeblur.video.hardware import accelerator, choose_decoder
 from streamdeblur.video.headers import (
-    STANDARD_INPUT,
     chroma_location,
     decoder_of,
     frame_rate,
-    is_pipe,
-    open_container,
     picture_stream,
     tick_length,
     ticks_of,
     tracks_met,
 )
+from streamdeblur.video.opening import STANDARD_INPUT, is_pipe, open_container
 
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
 _TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame

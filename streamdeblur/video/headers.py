@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +14,7 @@ import av
 from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -24,11 +22,9 @@ from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.containers import AS_BYTES
 from streamdeblur.video.covers import is_still
-from streamdeblur.video.ffmpeg import described, explained
+from streamdeblur.video.ffmpeg import described
 
-_MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
 PROGRESSIVE = 1
@@ -39,93 +35,8 @@ UNSPECIFIED = 2
 """What H.273 has for a matrix, primaries or a transfer function that is not named."""
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
-_BOUNDS = {"max_pixels": str(MAX_PIXELS)}
-# How far a file is looked into, in bytes and in microseconds, where a track begins late; else it
-# is 5 MB and 5 s, or a little more. What is looked at is held in memory.
-_PATIENT = {"probesize": str(64 << 20), "analyzeduration": str(600_000_000)}
-# Formats that make FFmpeg open what a file names, or run it: playlists, sessions, scripts.
-# fmt: off
-_REFERRING = {
-    "avisynth", "concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
-    "vapoursynth", "vobsub", "webm_dash_manifest",
-}
-# fmt: on
-
-
-STANDARD_INPUT = Path("standard input")
-"""Stands for what `-` means; known by its identity, since a file may have this name."""
-
-
-def is_pipe(path: Path) -> bool:
-    """Whether a file can be read but once."""
-    return path is STANDARD_INPUT or path.is_fifo()
-
-
-def open_container(
-    path: Path,
-    accelerator: HWAccel | None = None,
-    form: str | None = None,
-    options: Mapping[str, str] | None = None,
-) -> InputContainer:
-    """Open a file of this computer for reading, and nothing else that it may name.
-
-    Args:
-        path: the file's.
-        accelerator: the hardware that decodes it; None for the processor.
-        form: FFmpeg's name of its format; None where it tells by itself.
-        options: for that format.
-
-    Raises:
-        VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
-    """
-    if path is not STANDARD_INPUT:
-        _refuse(path)
-    container = _opened(path, accelerator, form, options or {})
-    if not is_pipe(path) and any(map(begins_late, container.streams)):
-        container.close()
-        container = _opened(path, accelerator, form, {**_PATIENT, **(options or {})})
-    if container.format.name == "avi":
-        # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
-        container.flags &= ~_MAKE_UP_TIMES
-    return container
-
-
-def _refuse(path: Path) -> None:
-    if path.is_dir():
-        raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
-    if not path.exists():
-        raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
-
-
-def _opened(
-    path: Path, accelerator: HWAccel | None, form: str | None, options: Mapping[str, str]
-) -> InputContainer:
-    url, protocol = str(path.absolute()), "file"  # a relative one with a colon would be a URL
-    if path is STANDARD_INPUT:
-        url, protocol = "pipe:0", "pipe"
-    with explained(f"can't open {path}", "is it a complete video file that you may read?"):
-        try:
-            return av.open(
-                url,
-                format=form,
-                options=_BOUNDS,  # also of the decoders that look at the first pictures
-                container_options={
-                    **options,
-                    "protocol_whitelist": protocol,
-                    "format_whitelist": ",".join(av.formats_available - _REFERRING),
-                    "pattern_type": "none",  # `%03d.png` is one picture and no series
-                },
-                metadata_errors=AS_BYTES,
-                hwaccel=accelerator,
-            )
-        except FFmpegError as error:
-            if "Format not on whitelist" not in str(error.log):
-                raise
-            raise VideoError(
-                f"can't open {path}: it is a list of other files or addresses; give one of those"
-            ) from error
+BOUNDS = {"max_pixels": str(MAX_PIXELS)}
+"""What keeps decoders to it."""
 
 
 def begins_late(stream: Stream) -> bool:
@@ -151,7 +62,7 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
         raise VideoError(f"{path} has no video stream: is it a sound file?")
     if stream.codec_context is None:
         raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
-    stream.codec_context.options |= _BOUNDS
+    stream.codec_context.options |= BOUNDS
     return stream
 
 
@@ -163,7 +74,7 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
         with suppress(UnknownCodecError):
             seeing = CodecContext.create(_SEEING_ALPHA[decoder.name], "r")
             assert isinstance(seeing, VideoCodecContext)
-            seeing.options = _BOUNDS
+            seeing.options = BOUNDS
             return seeing
     return decoder
 
