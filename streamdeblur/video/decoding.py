@@ -26,6 +26,7 @@ from streamdeblur.video.headers import (
     chroma_location,
     decoder_of,
     frame_rate,
+    needs_dolby_vision,
     picture_stream,
     tick_length,
     ticks_of,
@@ -149,6 +150,11 @@ class FileDecoder:
         self.container = self.container_for(self._accelerator)
         try:
             self.stream = picture_stream(self.container, self.path)
+            if needs_dolby_vision(self.container, self.stream):
+                raise VideoError(
+                    f"{self.path} has colours that only Dolby Vision's own data make right (as in"
+                    " its profile 5), which can't be kept: convert it to HDR10 or SDR first"
+                )
             self.chroma_location = chroma_location(self.container, self.stream)
         except BaseException:
             self.container.close()

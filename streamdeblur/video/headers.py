@@ -141,6 +141,17 @@ def chroma_location(container: InputContainer, stream: VideoStream) -> str | Non
 _CHROMA_LOCATIONS = {"left", "center", "topleft", "top", "bottomleft", "bottom"}
 
 
+def needs_dolby_vision(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the colours are right only with what Dolby Vision stores beside the picture.
+
+    So it is in its profile 5 and those without another meaning in AV1 (10.0) and MV-HEVC (20.0).
+    To be asked before decoding begins, as above.
+    """
+    own = rf"Stream #0:{stream.index}\b(?:(?!Stream #).)*"
+    record = r"DOVI configuration[^\n]* profile: (?:5|(?:10|20),[^\n]* compatibility id: 0),"
+    return bool(re.search(own + record, described(container), re.DOTALL))
+
+
 def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
     """What travels beside the samples, by type."""
     try:
