@@ -124,9 +124,8 @@ def read_image(path: Path) -> StillImage:
         _refuse(path, data, decoded)
         samples = decoded.numpy().reshape(decoded.height, decoded.width, decoded.bands)
     except pyvips.Error as error:
-        raise VideoError(
-            f"can't read {path}: {_reason(error)}; is it a whole image file?"
-        ) from error
+        advice = "is it a whole JPEG, PNG, WebP, TIFF or AVIF file?"
+        raise VideoError(f"can't read {path}: {_reason(error)}; {advice}") from error
     return StillImage(path, data, decoded, samples)
 
 
