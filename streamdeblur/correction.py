@@ -19,6 +19,11 @@ from streamdeblur.video.filters import filter_chain
 
 Plane = NDArray[Any]
 """One component, shape (H, W), uint8 or uint16; writing to it writes to the picture."""
+Way = tuple[int, int]
+"""Where the right of a picture as shown lies in what is stored, which players turn and mirror: an
+axis, 0 for down and 1 for across, and 1 for along it or -1 for against it."""
+ACROSS: Way = 1, 1
+"""That of pictures which are stored upright."""
 
 # Nothing is interpolated when a layout is only repacked: the numbers pass through as they are.
 _EXACT = (
@@ -100,18 +105,19 @@ def planar_copy(picture: av.VideoFrame) -> av.VideoFrame:
     return copy
 
 
-def side_by_side(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
+def side_by_side(left: av.VideoFrame, right: av.VideoFrame, way: Way = ACROSS) -> av.VideoFrame:
     """Two planar pictures of one layout and size joined, with the tags of `right`.
 
-    The width is doubled. If it is odd and chroma is subsampled, each half repeats its last column
-    first, because the right half must start on the chroma grid.
+    Where rightwards is along rows the width is doubled, else the height. If that is odd and chroma
+    is subsampled, each half repeats its last column or row first, because the other half must start
+    on the chroma grid.
     """
-    width = joined_width(right.width, right.format.name)
-    joined = av.VideoFrame(width, right.height, right.format.name)
-    for target, first, second in zip(planes(joined), planes(left), planes(right), strict=True):
-        half = target.shape[1] // 2
-        target[:, :half] = _widened(first, half)
-        target[:, half:] = _widened(second, half)
+    layout = right.format.name
+    joined = av.VideoFrame(*joined_size((right.width, right.height), layout, way), layout)
+    axis, sense = way
+    for target, *both in zip(planes(joined), planes(left), planes(right), strict=True):
+        for half, plane in zip(np.split(target, 2, axis)[::sense], both, strict=True):
+            half[...] = _extended(plane, half.shape)
     if right.time_base:
         joined.time_base = right.time_base
     copy_tags(right, joined)
@@ -124,10 +130,13 @@ def copy_tags(source: av.VideoFrame, target: av.VideoFrame) -> None:
         setattr(target, tag, getattr(source, tag))
 
 
-def joined_width(width: int, pix_fmt: str) -> int:
-    """Pixels in a row of two pictures side by side."""
-    columns, _ = chroma_grid(av.VideoFormat(pix_fmt))
-    return 2 * (-(-width // columns) * columns)
+def joined_size(size: tuple[int, int], pix_fmt: str, way: Way) -> tuple[int, int]:
+    """Width and height, in pixels, of two pictures of that size side by side."""
+    width, height = size
+    columns, rows = chroma_grid(av.VideoFormat(pix_fmt))
+    if way[0] == 1:
+        return 2 * (-(-width // columns) * columns), height
+    return width, 2 * (-(-height // rows) * rows)
 
 
 def planes(picture: av.VideoFrame) -> list[Plane]:
@@ -234,9 +243,10 @@ def _shift(plane: Plane, change: NDArray[np.float32], depth: int) -> None:
     plane[...] = np.clip(total, 0, 2**depth - 1, out=total)
 
 
-def _widened(plane: Plane, width: int) -> Plane:
-    """The plane with its last column repeated up to `width`."""
-    return np.pad(plane, ((0, 0), (0, width - plane.shape[1])), mode="edge")
+def _extended(plane: Plane, shape: tuple[int, ...]) -> Plane:
+    """The plane with its last row and column repeated up to `shape`."""
+    rows, columns = (whole - part for whole, part in zip(shape, plane.shape, strict=True))
+    return np.pad(plane, ((0, rows), (0, columns)), mode="edge")
 
 
 def _clone(picture: av.VideoFrame) -> av.VideoFrame:

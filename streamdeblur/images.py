@@ -20,6 +20,7 @@ import pyvips
 from numpy.typing import NDArray
 
 from streamdeblur import metadata, tags
+from streamdeblur.correction import ACROSS, Way
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Image
 from streamdeblur.video.headers import MAX_PIXELS
@@ -81,13 +82,10 @@ class StillImage:
         return {3: 2, 6: -1, 8: 1}.get(_field(self, "orientation", 1), 0)
 
     @property
-    def rightwards(self) -> tuple[int, int]:
-        """Where the right of what viewers show lies in the samples (EXIF 2.32, 4.6.4).
-
-        An axis, and 1 for along it or -1 for against it.
-        """
+    def rightwards(self) -> Way:
+        """Where the right of what viewers show lies in the samples (EXIF 2.32, 4.6.4)."""
         ways = {2: (1, -1), 3: (1, -1), 5: (0, 1), 6: (0, -1), 7: (0, -1), 8: (0, 1)}
-        return ways.get(_field(self, "orientation", 1), (1, 1))
+        return ways.get(_field(self, "orientation", 1), ACROSS)
 
     @property
     def depth(self) -> int:
@@ -126,9 +124,8 @@ def read_image(path: Path) -> StillImage:
         _refuse(path, data, decoded)
         samples = decoded.numpy().reshape(decoded.height, decoded.width, decoded.bands)
     except pyvips.Error as error:
-        raise VideoError(
-            f"can't read {path}: {_reason(error)}; is it a whole image file?"
-        ) from error
+        advice = "is it a whole JPEG, PNG, WebP, TIFF or AVIF file?"
+        raise VideoError(f"can't read {path}: {_reason(error)}; {advice}") from error
     return StillImage(path, data, decoded, samples)
 
 

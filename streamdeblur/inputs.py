@@ -15,12 +15,12 @@ from streamdeblur.live.addresses import live_address
 from streamdeblur.video.outputs import default_output, part_name
 
 _IMAGES = (".avif", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-# Which FFmpeg takes for videos of one picture, or not at all.
+# Pictures that are not read, or could not be written back, by the libraries that are here.
 _FOREIGN_IMAGES = (
-    *(".arw", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".j2k"),
-    *(".jp2", ".jxl", ".nef", ".orf", ".pbm", ".pcx", ".pgm", ".pnm", ".ppm", ".psd", ".raf"),
-    *(".rw2", ".svg", ".tga"),
+    *(".bmp", ".dds", ".dpx", ".exr", ".hdr", ".heic", ".heif", ".hif", ".ico", ".jp2", ".jxl"),
+    *(".pbm", ".pcx", ".pfm", ".pgm", ".pnm", ".ppm", ".psd", ".sgi", ".tga"),
 )
+_RAW_IMAGES = (".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2")
 _VIDEOS = (
     *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".m2ts", ".m2v"),
     *(".m4v", ".mj2", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
@@ -51,16 +51,17 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGES
 
 
-def foreign_image(path: Path) -> str:
-    """Why a still picture cannot be done, by its name; empty if nothing is known against it."""
-    if path.suffix.lower() not in _FOREIGN_IMAGES:
+def foreign(path: Path) -> str:
+    """Why a still picture of this name cannot be deblurred; empty if that is not known."""
+    if path.suffix.lower() not in (*_FOREIGN_IMAGES, *_RAW_IMAGES):
         return ""
-    return f"{path.suffix} images can't be written back as they were: convert it to PNG or TIFF"
+    kind = path.suffix.lower()
+    return f"{kind} pictures can't be written back: convert it to .png or .tif first"
 
 
 def is_file_name(path: Path) -> bool:
     """Whether a name is that of a video or image, and not of a folder."""
-    return is_image(path) or path.suffix.lower() in _VIDEOS
+    return is_image(path) or path.suffix.lower() in (*_VIDEOS, *_FOREIGN_IMAGES)
 
 
 def is_image_file(name: str) -> bool:
@@ -76,7 +77,8 @@ def are_several(names: list[str]) -> bool:
 def tasks_of(names: Iterable[str], folder: Path | None, recursive: bool) -> list[Task]:
     """What is to be done, each file once, in the order given.
 
-    A folder stands for the videos and images in it, without results of earlier runs. Results go
+    A folder stands for the videos and images in it, without results of earlier runs and cameras'
+    raw files, which often lie beside an image of each. Results go
     beside the inputs as `NAME.deblurred.EXT`, or into `folder` under the name of the input, below
     the same subfolders; those of a folder of numbered frames into one beside it, under their names.
 
@@ -119,8 +121,7 @@ def _tasks_of(name: str, folder: Path | None, recursive: bool) -> Iterator[Task]
 
 
 def _task(path: Path, folder: Path | None) -> Task:
-    output = folder / path.name if folder else default_output(path)
-    return Task(path, output, foreign_image(path))
+    return Task(path, folder / path.name if folder else default_output(path), foreign(path))
 
 
 def _in_folder(top: Path, folder: Path | None, recursive: bool) -> Iterator[Task]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from streamdeblur.arguments import default
 from streamdeblur.errors import VideoError
-from streamdeblur.inputs import are_several, foreign_image, is_image_file
+from streamdeblur.inputs import are_several, foreign, is_image_file
 from streamdeblur.live import addresses
 from streamdeblur.live.restream import is_stream
 
@@ -39,7 +39,7 @@ def kind_of(options: argparse.Namespace) -> tuple[Kind, str]:
     """What the inputs are, and in words for messages: "clip.mp4 is a file".
 
     Raises:
-        VideoError: the name of what is live is not complete, or is that of a foreign image.
+        VideoError: the name of what is live is not complete, or is that of an image of no use here.
     """
     if are_several(options.inputs):
         return "files", "these are files"
@@ -49,10 +49,10 @@ def kind_of(options: argparse.Namespace) -> tuple[Kind, str]:
     address = addresses.live_address(name)
     if address is not None and not (address.kind == "pipe" and is_whole(options)):
         return address.kind, f"{address.shown} is live"
+    if why := foreign(Path(name)):
+        raise VideoError(f"can't deblur {name}: {why}")
     if options.realtime:
         return "played", f"{name} is played live"
-    if address is None and (problem := foreign_image(Path(name))) and Path(name).is_file():
-        raise VideoError(f"{name}: {problem}")
     return "file", f"{address.shown if address else name} is a file"
 
 

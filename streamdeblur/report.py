@@ -19,7 +19,7 @@ from streamdeblur.account import Account, Moment, Point
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import is_image
 from streamdeblur.live.guard import content_policy
-from streamdeblur.video.headers import is_pipe, open_container
+from streamdeblur.video.opening import is_pipe, open_container
 from streamdeblur.video.outputs import part_name
 
 _PAGE = Path(__file__).with_name("report.html").read_text(encoding="utf-8")

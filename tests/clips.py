@@ -26,6 +26,7 @@ def write_clip(
     color_trc: int = 2,
     pixel_aspect: Fraction | None = None,
     rotation: int = 0,
+    display_matrix: tuple[int, ...] | None = None,
     field_order: int = 0,
     language: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -54,6 +55,8 @@ def write_clip(
             context.sample_aspect_ratio = pixel_aspect
         if rotation:
             stream.set_display_rotation(rotation)
+        if display_matrix:
+            stream.set_display_matrix(display_matrix)
         if language:
             stream.metadata["language"] = language
         others = []

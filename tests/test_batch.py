@@ -59,16 +59,20 @@ def planned(*names: str, folder: str | None = None, recursive: bool = False) -> 
     }
 
 
-@pytest.mark.parametrize("name", ["p.bmp", "p.HEIC", "p.exr", "p.ppm", "p.dng"])
-def test_images_that_cannot_be_written_back_are_told_to_be_converted(
-    place: Path, name: str, capsys: Capture
+def test_pictures_that_cannot_be_written_back_are_named(
+    place: Path, model: str, capfd: Capture
 ) -> None:
-    photo("p.png").replace(name)
-    photo("q.png")
-    problem = f"{Path(name).suffix} images can't be written back as they were: convert it"
-    assert planned(name, "q.png")[name].startswith(problem)
-    assert main([name]) == 1
-    assert f"streamdeblur: error: {name}: {problem}" in capsys.readouterr().err
+    photo("in/a.png")
+    touch("in/b.HEIC", "in/c.txt", "in/a.dng")  # the camera's own file is beside its image
+    problem = ".heic pictures can't be written back: convert it to .png or .tif first"
+    assert planned("in") == {"in/a.png": "in/a.deblurred.png", "in/b.HEIC": problem}
+    assert main(["in/b.HEIC"]) == 1
+    assert capfd.readouterr().err == f"streamdeblur: error: can't deblur in/b.HEIC: {problem}\n"
+    assert main(["in/a.dng"]) == 1
+    assert ".dng pictures can't be written back" in capfd.readouterr().err
+    assert main(["in", "-m", model]) == 1
+    assert f"error: in/b.HEIC: {problem}" in capfd.readouterr().err
+    assert Path("in/a.deblurred.png").exists()
 
 
 def test_files_and_folders_and_patterns(place: Path) -> None:

@@ -201,7 +201,7 @@ def test_one_report_for_many_files(
     text = Path("r.html").read_text(encoding="utf-8")
     assert text.count('class="pair"') == 12
     assert text.count("<tr><td>") == 22
-    assert "is it a whole image file?" in text
+    assert "is it a whole JPEG, PNG" in text
     assert "<h1>22 files</h1>" in text
 
 

@@ -328,30 +328,6 @@ def test_sound_stays_in_step_with_a_part(make_clip: ClipMaker) -> None:
     assert spans == [(0, Fraction("0.2"))]
 
 
-def test_sound_that_begins_late_is_kept(make_clip: ClipMaker) -> None:
-    slow = {"pts": range(10), "time_base": Fraction(1)}
-    path = make_clip("late.ts", audio=True, audio_start=Fraction(9), **slow)
-    output = path.with_name("out.mkv")
-    sink = deblur(path, output)
-    assert not [line for line in sink.notices if "left out" in line]
-    (first, *_), (begin, *_) = packets(output, "audio"), pictures(output)
-    assert packets(path, "audio")[0][0].endswith(first[0])  # behind its ADTS header
-    assert first[1] - begin.pts * begin.time_base == pytest.approx(9, abs=0.1)
-
-
-def test_sound_that_never_begins_is_named(make_clip: ClipMaker) -> None:
-    path = make_clip("in.ts", audio=True)
-    mute = path.with_name("mute.ts")
-    with av.open(str(path)) as clip, av.open(str(mute), "w") as output:
-        copies = [output.add_stream_from_template(stream) for stream in clip.streams]
-        for packet in clip.demux(video=0):
-            if packet.size:
-                packet.stream = copies[packet.stream.index]
-                output.mux(packet)
-    sink = deblur(mute, path.with_name("out.mkv"))
-    assert any(line.endswith("is left out: nothing of it was found") for line in sink.notices)
-
-
 def test_compare_puts_the_original_at_the_left(make_clip: ClipMaker) -> None:
     path = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv422p10le", pts=range(3))
     deblur(path, path.with_name("out.mkv"), invert=True, compare=True)
@@ -361,21 +337,6 @@ def test_compare_puts_the_original_at_the_left(make_clip: ClipMaker) -> None:
         for plane, both in zip(before, after, strict=True):
             assert np.array_equal(both[:, : plane.shape[1]], plane)
             assert not np.array_equal(both[:, plane.shape[1] :], plane)
-
-
-@pytest.mark.parametrize("rotation", [90, 180, -90])
-def test_compare_stands_upright(make_clip: ClipMaker, rotation: int) -> None:
-    path = make_clip("in.mkv", codec="ffv1", pix_fmt="yuv444p", pts=range(2), rotation=rotation)
-    output = path.with_name("out.mkv")
-    deblur(path, output, invert=True, compare=True)
-    with FileSource(output) as source:
-        assert source.info.rotation == 0
-    for before, after in zip(samples(path), samples(output), strict=True):
-        for plane, both in zip(before, after, strict=True):
-            seen = np.rot90(plane, rotation // 90)
-            left, right = np.hsplit(both, 2)
-            assert np.array_equal(left, seen)
-            assert not np.array_equal(right, seen)
 
 
 def test_a_camera_is_recorded(tmp_path: Path) -> None:

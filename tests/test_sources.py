@@ -16,8 +16,9 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, is_full_range
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource, open_source
-from streamdeblur.video import decoding, headers
+from streamdeblur.video import decoding, headers, opening
 from tests.conftest import ClipMaker
+from tests.footage import deblur, packets
 
 MS = Fraction(1, 1000)
 VFR = [0, 40, 70, 140, 150, 310, 350, 600]
@@ -201,7 +202,7 @@ def test_a_track_that_appears_late_is_no_error(
         """What PyAV does at the end of a file with more tracks than its header told of."""
 
         def __init__(self, path: Path, *hardware: Any) -> None:
-            self._container = headers.open_container(path, *hardware)
+            self._container = opening.open_container(path, *hardware)
 
         def __getattr__(self, name: str) -> Any:
             return getattr(self._container, name)
@@ -219,6 +220,34 @@ def test_a_track_that_appears_late_is_no_error(
         for frame in source:
             sink.write(frame)
     assert (source.frames_read, source.decode_errors) == (12, 0)
+
+
+def slow(make_clip: ClipMaker, name: str, **sound: Any) -> Path:
+    """Half a minute of a transport stream."""
+    return make_clip(name, size=(32, 32), pts=range(0, 750, 25), **sound)
+
+
+def test_sound_that_begins_late_is_found(make_clip: ClipMaker) -> None:
+    path = slow(make_clip, "late.ts", audio=True, audio_start=Fraction(25))
+    output = path.with_name("out.ts")
+    assert deblur(path, output).notices == ()
+    assert packets(output, "audio") == packets(path, "audio")
+
+
+def test_tracks_that_the_beginning_does_not_tell_of_are_not_lost_in_silence(
+    make_clip: ClipMaker,
+) -> None:
+    mute = slow(make_clip, "mute.ts").read_bytes()
+    sound = slow(make_clip, "sound.ts", audio=True).read_bytes()
+    path = make_clip("joined.ts")
+    path.write_bytes(mute + sound)  # at whose end FFmpeg looks, for the duration
+    sink = deblur(path, path.with_name("out.ts"))
+    assert "track 1 (audio, aac) is left out: it begins so late" in " ".join(sink.notices)
+    path.write_bytes(mute + sound + 20 * mute)
+    with FileSource(path) as source:
+        read(source)
+    assert "1 track turned up too late to be copied" in source.damage.oddities
+    assert not source.decode_errors
 
 
 def test_a_file_of_no_known_rate_in_which_nothing_can_be_decoded(make_clip: ClipMaker) -> None:

@@ -30,7 +30,10 @@ _HOLDS = {
     "ogg": ("theora", "vp8"),
     "ogv": ("theora", "vp8"),
 }
-_LACKS = {"mov": ("av1", "rawvideo", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
+_LACKS = {"mov": ("av1", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
+# Raw pictures have a name in NUT whatever their layout; in these only where it is one of these.
+_HOLDS_RAW = {"matroska", "avi"}
+_RAW_LAYOUTS = {"yuv420p", "yuv422p", "yuv410p", "yuv411p", "gray"}
 NO_TIMES = 0x0080
 """AVFMT_NOTIMESTAMPS, a flag of formats: they hold no times, and FFmpeg counts frames instead."""
 _NO_FILE, _VARIABLE_RATE = 0x0001, 0x0400  # AVFMT_NOFILE, AVFMT_VARIABLE_FPS
@@ -64,6 +67,11 @@ def takes_encoder(container: str, encoder: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def takes_raw(container: str, pix_fmt: str) -> bool:
+    """Whether pictures of a layout that are not encoded can be read out of a container again."""
+    return container == "nut" or (container in _HOLDS_RAW and pix_fmt in _RAW_LAYOUTS)
 
 
 def takes_track(container: str, stream: Stream) -> bool:

@@ -29,6 +29,8 @@ class Damage:
     """How often the clock went back by more than a second."""
     resized: int = 0
     """Frames of another size than the first."""
+    late_tracks: int = 0
+    """Tracks that the file did not announce, and that cannot be copied therefore."""
 
     @property
     def total(self) -> int:
@@ -48,12 +50,13 @@ class Damage:
 
     @property
     def oddities(self) -> list[str]:
-        """What was put right without a loss, one line each."""
+        """What was put right, or does not concern the picture, one line each."""
         found = [
             (_counted(self.marked, "packet"), "marked as damaged in transport"),
             (_counted(self.mended_times, "frame"), "had no time, or none after the last: mended"),
             (_counted(self.jumps, "leap"), "back of the clock: what follows is set behind it"),
             (_counted(self.resized, "frame"), "of another size than the first, fitted into it"),
+            (_counted(self.late_tracks, "track"), "turned up too late to be copied"),
         ]
         return [f"{count} {words}" for count, words in found if count]
 

@@ -23,16 +23,16 @@ from streamdeblur.video.damage import Damage, SliceChecksums
 from streamdeblur.video.ffmpeg import close_reader
 from streamdeblur.video.hardware import accelerator, choose_decoder
 from streamdeblur.video.headers import (
-    STANDARD_INPUT,
     chroma_location,
     decoder_of,
     frame_rate,
-    is_pipe,
-    open_container,
+    needs_dolby_vision,
     picture_stream,
     tick_length,
     ticks_of,
+    tracks_met,
 )
+from streamdeblur.video.opening import STANDARD_INPUT, is_pipe, open_container
 
 _MAY_LEAP = 0x0200  # AVFMT_TS_DISCONT: the clock may begin anew in the middle
 _TOLERATED_LOSS = Fraction(1)  # second: headers are not exact to the frame
@@ -126,6 +126,7 @@ class FileDecoder:
             self._miss(reached)
         finally:
             self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+            self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""
@@ -149,6 +150,11 @@ class FileDecoder:
         self.container = self.container_for(self._accelerator)
         try:
             self.stream = picture_stream(self.container, self.path)
+            if needs_dolby_vision(self.container, self.stream):
+                raise VideoError(
+                    f"{self.path} has colours that only Dolby Vision's own data make right (as in"
+                    " its profile 5), which can't be kept: convert it to HDR10 or SDR first"
+                )
             self.chroma_location = chroma_location(self.container, self.stream)
         except BaseException:
             self.container.close()

@@ -12,7 +12,7 @@ from av.codec.codec import UnknownCodecError
 from streamdeblur.correction import planar_layout
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.containers import MATROSKA, RAW, takes_encoder
+from streamdeblur.video.containers import MATROSKA, RAW, takes_encoder, takes_raw
 from streamdeblur.video.encoder_settings import Wishes, options_for
 from streamdeblur.video.hardware import MAKERS, encoder_failure, encoders, host_layouts
 from streamdeblur.video.layouts import distance, fits, losses, traits
@@ -81,6 +81,8 @@ def choose_encoding(
         encoder, told = _accelerated(info, size, encoder, container, hardware)
         becomes += told
     layout, changes = _layout(info, size, encoder, container, wishes.live)
+    if encoder == "rawvideo" and not takes_raw(container, layout):
+        raise VideoError(f"{container} files can't hold raw {layout}: use .nut or --codec ffv1")
     options = options_for(info, encoder, wishes)
     return Encoding(encoder=encoder, pix_fmt=layout, options=options, notices=(*becomes, *changes))
 

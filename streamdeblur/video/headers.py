@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +14,7 @@ import av
 from av.audio.stream import AudioStream
 from av.codec.codec import UnknownCodecError
 from av.codec.context import CodecContext
-from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
@@ -24,104 +22,33 @@ from av.video.stream import VideoStream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.containers import AS_BYTES
 from streamdeblur.video.covers import is_still
-from streamdeblur.video.ffmpeg import described, explained
+from streamdeblur.video.ffmpeg import described
 
-_MAKE_UP_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
 PROGRESSIVE = 1
 """FFmpeg's AV_FIELD_PROGRESSIVE; 0 is unknown, and what follows are the kinds of interlacing."""
 LEAP_BACK = 1
 """Seconds by which a clock goes back only where recordings were joined, or it was set anew."""
+UNSPECIFIED = 2
+"""What H.273 has for a matrix, primaries or a transfer function that is not named."""
 MAX_PIXELS = 2**27
 """Of one picture: a little more than 16K, 15360x8640. A header can announce any size."""
-_BOUNDS = {"max_pixels": str(MAX_PIXELS)}
-# Formats that make FFmpeg open what a file names, or run it: playlists, sessions, scripts.
-# fmt: off
-_REFERRING = {
-    "avisynth", "concat", "dash", "hls", "imf", "lavfi", "rtp", "rtsp", "sap", "sdp",
-    "vapoursynth", "vobsub", "webm_dash_manifest",
-}
-# fmt: on
+BOUNDS = {"max_pixels": str(MAX_PIXELS)}
+"""What keeps decoders to it."""
 
 
-# Sound may begin long after the pictures, and before it does nobody knows what it is. What has been
-# looked at is held in the memory until it is asked for.
-_PATIENCE = {"analyzeduration": "600000000", "probesize": "50000000"}  # microseconds, bytes
+def begins_late(stream: Stream) -> bool:
+    """Whether a track was announced, and nothing of it met that tells its format."""
+    if isinstance(stream, AudioStream):
+        return stream.codec_context is not None and not stream.codec_context.sample_rate
+    return isinstance(stream, VideoStream) and stream.codec_context is not None and not stream.width
 
 
-STANDARD_INPUT = Path("standard input")
-"""Stands for what `-` means; known by its identity, since a file may have this name."""
-
-
-def is_pipe(path: Path) -> bool:
-    """Whether a file can be read but once."""
-    return path is STANDARD_INPUT or path.is_fifo()
-
-
-def open_container(
-    path: Path,
-    accelerator: HWAccel | None = None,
-    form: str | None = None,
-    options: Mapping[str, str] | None = None,
-) -> InputContainer:
-    """Open a file of this computer for reading, and nothing else that it may name.
-
-    Args:
-        path: the file's.
-        accelerator: the hardware that decodes it; None for the processor.
-        form: FFmpeg's name of its format; None where it tells by itself.
-        options: for that format.
-
-    Raises:
-        VideoError: it is missing, a folder, empty, not allowed, a playlist, or not a video.
-    """
-    url, protocol = str(path.absolute()), "file"  # a relative one with a colon would be a URL
-    if path is STANDARD_INPUT:
-        url, protocol = "pipe:0", "pipe"
-    elif path.is_dir():
-        raise VideoError(f"can't open {path}: it is a folder; name a video file in it")
-    elif not path.exists():
-        raise VideoError(f"can't open {path}: no such file; check the spelling and the folder")
-    if path.is_file() and path.stat().st_size == 0:
-        raise VideoError(f"can't open {path}: the file is empty; copy it again from where it was")
-    with explained(f"can't open {path}", "is it a complete video file that you may read?"):
-        try:
-            container = av.open(
-                url,
-                format=form,
-                options=_BOUNDS,  # also of the decoders that look at the first pictures
-                container_options={
-                    **(options or {}),
-                    "protocol_whitelist": protocol,
-                    "format_whitelist": ",".join(av.formats_available - _REFERRING),
-                    "pattern_type": "none",  # `%03d.png` is one picture and no series
-                },
-                metadata_errors=AS_BYTES,
-                hwaccel=accelerator,
-            )
-        except FFmpegError as error:
-            if "Format not on whitelist" not in str(error.log):
-                raise
-            raise VideoError(
-                f"can't open {path}: it is a list of other files or addresses; give one of those"
-            ) from error
-    is_patient = "probesize" in (options or {})
-    if not is_patient and not is_pipe(path) and any(map(is_unheard, container.streams)):
-        container.close()
-        return open_container(path, accelerator, form, {**_PATIENCE, **(options or {})})
-    if container.format.name == "avi":
-        # It stores no times of presentation, and those that FFmpeg makes up come a frame late.
-        container.flags &= ~_MAKE_UP_TIMES
-    return container
-
-
-def is_unheard(stream: Stream) -> bool:
-    """Whether it is a track of sound that the file lists, and of which nothing was found."""
-    context = stream.codec_context if isinstance(stream, AudioStream) else None
-    return context is not None and not context.sample_rate
+def tracks_met(container: InputContainer) -> int:
+    """How many tracks a file has turned out to have: some appear when their time has come."""
+    return len(re.findall(r"^ *Stream #0:\d+", described(container), re.MULTILINE))
 
 
 def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -135,7 +62,7 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
         raise VideoError(f"{path} has no video stream: is it a sound file?")
     if stream.codec_context is None:
         raise VideoError(f"no decoder for the video of {path}: convert it to H.264 first")
-    stream.codec_context.options |= _BOUNDS
+    stream.codec_context.options |= BOUNDS
     return stream
 
 
@@ -147,7 +74,7 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
         with suppress(UnknownCodecError):
             seeing = CodecContext.create(_SEEING_ALPHA[decoder.name], "r")
             assert isinstance(seeing, VideoCodecContext)
-            seeing.options = _BOUNDS
+            seeing.options = BOUNDS
             return seeing
     return decoder
 
@@ -195,10 +122,7 @@ def video_info(
 
 def _either(pictures: int, containers: int) -> int:
     """The picture's code point of H.273, or the container's if the picture has none."""
-    return containers if pictures == _UNSPECIFIED else pictures
-
-
-_UNSPECIFIED = 2  # in H.273
+    return containers if pictures == UNSPECIFIED else pictures
 
 
 def chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
@@ -215,6 +139,17 @@ def chroma_location(container: InputContainer, stream: VideoStream) -> str | Non
 
 
 _CHROMA_LOCATIONS = {"left", "center", "topleft", "top", "bottomleft", "bottom"}
+
+
+def needs_dolby_vision(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether the colours are right only with what Dolby Vision stores beside the picture.
+
+    So it is in its profile 5 and those without another meaning in AV1 (10.0) and MV-HEVC (20.0).
+    To be asked before decoding begins, as above.
+    """
+    own = rf"Stream #0:{stream.index}\b(?:(?!Stream #).)*"
+    record = r"DOVI configuration[^\n]* profile: (?:5|(?:10|20),[^\n]* compatibility id: 0),"
+    return bool(re.search(own + record, described(container), re.DOTALL))
 
 
 def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:

@@ -16,9 +16,10 @@ from av.video.reformatter import ColorRange, Interpolation
 from av.video.stream import VideoStream
 
 from streamdeblur.correction import (
+    ACROSS,
     chroma_grid,
     corrected,
-    joined_width,
+    joined_size,
     match_alpha,
     planar_copy,
     side_by_side,
@@ -39,7 +40,8 @@ from streamdeblur.video.encoders import choose_encoding, similar
 from streamdeblur.video.ffmpeg import explained
 from streamdeblur.video.fitting import scaled
 from streamdeblur.video.hardware import maker_of
-from streamdeblur.video.upright import upright, upright_info
+from streamdeblur.video.headers import UNSPECIFIED
+from streamdeblur.video.upright import rightwards
 
 _MILLISECOND = Fraction(1, 1000)
 
@@ -54,7 +56,7 @@ class PictureTrack:
         wishes: what is asked of the encoding.
         kind: FFmpeg's name of the container that must hold the result, if not that of `output`.
         strength: how much of the network's change is applied, 0 to 1.
-        compare: the original at the left of the result.
+        compare: the original at the left of the result, as players show them.
 
     Raises:
         VideoError: there is no such encoder, or the container takes none.
@@ -71,13 +73,12 @@ class PictureTrack:
         strength: float = 1.0,
         compare: bool = False,
     ) -> None:
-        self._output, self._name = output, name
-        self._stored = info
-        # What is joined stands upright: beside each other as stored is above each other as seen.
-        self._info = upright_info(info) if compare else info
+        self._output, self._info, self._name = output, info, name
         self._strength, self._compare = strength, compare
         self._kind = kind or output.format.name
-        self._encoding = choose_encoding(self._info, self._size(), self._kind, wishes)
+        self._keeps_rotation = self._kind in MOV_FAMILY | MATROSKA
+        self._way = rightwards(info.display_matrix) if self._keeps_rotation else ACROSS
+        self._encoding = choose_encoding(info, self._size(), self._kind, wishes)
         self.encoder = self._encoding.encoder
         """FFmpeg's name of the encoder."""
         # Siblings share it, being parts of one track.
@@ -141,12 +142,10 @@ class PictureTrack:
 
     def finished(self, frame: Frame) -> av.VideoFrame:
         """The corrected picture as `encode` takes it. Several threads may ask at once."""
-        size = self._stored.width, self._stored.height
+        size = self._info.width, self._info.height
         picture = scaled(corrected(frame, self._strength), *size)
         if self._compare:
-            halves = scaled(planar_copy(frame.picture), *size), picture
-            left, right = (upright(half, self._stored.display_matrix) for half in halves)
-            picture = side_by_side(left, right)
+            picture = side_by_side(scaled(planar_copy(frame.picture), *size), picture, self._way)
         picture = self._as_coded(picture)
         picture.time_base = self._info.time_base
         ticks = (frame.picture.time_base or picture.time_base) / picture.time_base
@@ -205,7 +204,7 @@ class PictureTrack:
             notices.append(f"{kind} has a constant frame rate: {float(info.rate):g} a second")
         elif kind in MATROSKA and (info.time_base % _MILLISECOND or info.time_base.numerator != 1):
             notices.append(f"{kind} counts in milliseconds: times are rounded to the nearest")
-        if info.display_matrix and kind not in MOV_FAMILY | MATROSKA:
+        if info.display_matrix and not self._keeps_rotation:
             notices.append(f"{kind} can't keep the rotation: use .mp4, .mov or .mkv")
         aspect = info.sample_aspect_ratio or 1
         if aspect != 1 and kind in MATROSKA and self.encoder not in ("libx264", "libx265"):
@@ -251,13 +250,15 @@ class PictureTrack:
         is_gray = any(name.startswith("ya") for name in names)  # with alpha: full unless tagged
         is_full = any(name.startswith("yuvj") for name in names)
         is_full |= is_gray and info.color_range == 0
-        return info.colorspace, 2 if is_full else info.color_range
+        named = info.colorspace
+        if named == UNSPECIFIED and usual_matrix(self._size()[1]) != usual_matrix(info.height):
+            named = usual_matrix(info.height)  # or two below each other would be read by another
+        return named, 2 if is_full else info.color_range
 
     def _size(self) -> tuple[int, int]:
         """Width and height of the coded picture, in pixels."""
-        if not self._compare:
-            return self._info.width, self._info.height
-        return joined_width(self._info.width, self._info.pix_fmt), self._info.height
+        size = self._info.width, self._info.height
+        return joined_size(size, self._info.pix_fmt, self._way) if self._compare else size
 
     def _time_base(self) -> Fraction:
         """Ticks of the output: the input's, unless the container knows only a frame rate."""

@@ -17,7 +17,7 @@ from av.stream import DataStream, Discard, Stream
 from streamdeblur.sources import FileSource
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_track
 from streamdeblur.video.covers import attach, can_be_attached, is_still
-from streamdeblur.video.headers import is_unheard, picture_stream
+from streamdeblur.video.headers import begins_late, picture_stream
 from streamdeblur.video.order import DISORDER, Order
 
 if TYPE_CHECKING:
@@ -116,7 +116,9 @@ class TrackCopier:
         if self._is_rewritten(stream):
             return
         if not takes_track(kind, stream):
-            why = "nothing of it was found" if is_unheard(stream) else f"{kind} files can't hold it"
+            why = f"{kind} files can't hold it"
+            if begins_late(stream):
+                why = "it begins so late in the file that its format is not known"
             self.notices.append(f"{_title(stream)} is left out: {why}")
             return
         if kind == "matroska" and self._pipe is None and can_be_attached(stream):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import av
 
-from streamdeblur.correction import copy_tags
+from streamdeblur.correction import ACROSS, Way, copy_tags
 from streamdeblur.frames import VideoInfo
 from streamdeblur.video.filters import filter_chain
 
@@ -51,6 +51,14 @@ def upright_info(info: VideoInfo) -> VideoInfo:
         return info
     aspect = info.sample_aspect_ratio and 1 / info.sample_aspect_ratio
     return replace(info, width=info.height, height=info.width, sample_aspect_ratio=aspect)
+
+
+def rightwards(matrix: Matrix | None) -> Way:
+    """Where the right of the shown picture lies in the stored one."""
+    if matrix is None or not _filters(matrix):
+        return ACROSS
+    across, down = matrix[0], matrix[3]  # how the place that is shown grows with that stored
+    return (1, 1 if across > 0 else -1) if across else (0, 1 if down > 0 else -1)
 
 
 def _filters(matrix: Matrix | None) -> tuple[tuple[str, str], ...]:

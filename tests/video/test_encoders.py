@@ -6,13 +6,14 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
 from streamdeblur.video.outputs import default_output
 from tests.conftest import ClipMaker
-from tests.footage import INFO, deblur, pictures, refused
+from tests.footage import INFO, deblur, pictures, refused, samples
 
 
 @pytest.mark.parametrize(
@@ -199,3 +200,23 @@ def test_pictures_that_are_not_encoded_take_no_options(tmp_path: Path) -> None:
     assert "not encoded: leave out --crf" in refused(path, crf=3)
     assert "not encoded: leave out --preset" in refused(path, preset="slow")
     assert "leave out --encoder-option" in refused(path, encoder_options={"g": "1"})
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.avi", "out.nut"])
+def test_raw_pictures_are_read_again_as_they_were(make_clip: ClipMaker, name: str) -> None:
+    path = make_clip("in.mkv", codec="ffv1", pts=range(2))
+    deblur(path, path.with_name(name), codec="rawvideo")
+    old, new = samples(path), samples(path.with_name(name))
+    for before, after in zip(old, new, strict=True):
+        assert all(map(np.array_equal, before, after))
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [("out.mov", "yuv420p"), ("out.mkv", "yuv420p10le"), ("out.avi", "gbrp")],
+)
+def test_raw_pictures_that_could_not_be_read_again_are_refused(
+    tmp_path: Path, name: str, layout: str
+) -> None:
+    message = refused(tmp_path / name, replace(INFO, pix_fmt=layout), codec="rawvideo")
+    assert f"can't hold raw {layout}: use .nut or --codec ffv1" in message

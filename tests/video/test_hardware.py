@@ -23,7 +23,8 @@ from streamdeblur.sources import FileSource, open_source
 from streamdeblur.video import decoding, encoders, hardware, picture
 from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.encoders import Encoding, choose_encoding
-from streamdeblur.video.headers import open_container, picture_stream
+from streamdeblur.video.headers import picture_stream
+from streamdeblur.video.opening import open_container
 from tests.clips import noisy_picture
 from tests.conftest import ClipMaker
 

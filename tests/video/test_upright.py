@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
+from streamdeblur.correction import Plane
 from streamdeblur.frames import rgb_view
-from streamdeblur.video.upright import upright
+from streamdeblur.sources import FileSource
+from streamdeblur.video.upright import upright, upright_info
+from tests.conftest import ClipMaker
+from tests.footage import deblur, in_planes, pictures
 
 TURN, MIRROR = 1 << 16, -(1 << 16)
 
@@ -56,3 +61,59 @@ def test_a_turned_picture_keeps_its_layout(layout: str) -> None:
     turned = upright(picture(layout), matrix(0, TURN, MIRROR, 0))
     assert (turned.width, turned.height, turned.format.name) == (48, 64, layout)
     assert np.allclose(corners(turned), [160, 0, 240, 80], atol=2)
+
+
+def shown(path: Path) -> tuple[Plane, Fraction | None]:
+    """The luma of a clip's only picture, as players show it, and the aspect of its pixels."""
+    with FileSource(path) as source:
+        (frame,) = source
+        luma, *_ = in_planes(upright(frame.picture, source.info.display_matrix))
+        return luma, upright_info(source.info).sample_aspect_ratio
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        (0, TURN, MIRROR, 0),
+        (0, MIRROR, TURN, 0),
+        (MIRROR, 0, 0, MIRROR),
+        (MIRROR, 0, 0, TURN),
+        (TURN, 0, 0, MIRROR),
+        (0, TURN, TURN, 0),
+        (0, MIRROR, MIRROR, 0),
+    ],
+)
+@pytest.mark.parametrize("kind", ["mkv", "mp4"])
+def test_compare_shows_the_original_at_the_left_however_it_is_turned(
+    make_clip: ClipMaker, kind: str, numbers: tuple[int, ...]
+) -> None:
+    clip = make_clip(
+        f"in.{kind}",
+        pix_fmt="yuv444p",
+        size=(64, 47),
+        pts=range(1),
+        options={"crf": "0"},  # without loss
+        pixel_aspect=Fraction(4, 3),
+        display_matrix=matrix(*numbers),
+    )
+    output = clip.with_name(f"out.{kind}")
+    deblur(clip, output, invert=True, compare=True, crf=0)
+    (before, aspect), (both, new_aspect) = shown(clip), shown(output)
+    height, width = before.shape
+    assert (both.shape, new_aspect) == ((height, 2 * width), aspect)
+    assert np.array_equal(both[:, :width], before)
+    assert not np.array_equal(both[:, width:], before)
+
+
+def test_compare_is_not_turned_where_the_turn_is_lost(make_clip: ClipMaker) -> None:
+    clip = make_clip("in.mp4", pts=range(2), rotation=90)
+    sink = deblur(clip, clip.with_name("out.avi"), compare=True)
+    assert any("can't keep the rotation" in notice for notice in sink.notices)
+    assert {(p.width, p.height) for p in pictures(sink.path)} == {(128, 48)}
+
+
+def test_colours_are_read_alike_when_the_height_is_doubled(make_clip: ClipMaker) -> None:
+    """Untagged pictures of 400 lines are BT.601, those of 800 would be BT.709."""
+    clip = make_clip("in.mp4", size=(16, 400), pts=range(2), rotation=90)
+    deblur(clip, clip.with_name("out.mp4"), compare=True)
+    assert {p.colorspace for p in pictures(clip.with_name("out.mp4"))} == {6}
