@@ -12,7 +12,6 @@ above 1 means that these convolutions use the machine better than the product of
 from __future__ import annotations
 
 import copy
-import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -29,6 +28,7 @@ from bench.generators import NETWORKS
 from export import write
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.spec import ModelSpec
+from streamdeblur.values import whole
 from train import cost
 
 
@@ -36,7 +36,7 @@ def main() -> int:
     """Measure in turns, print; the exit status."""
     parser = harness.parser("bench.ceiling", __doc__, rounds=5)
     parser.add_argument("--size", type=harness.size, default=(640, 480), metavar="WxH")
-    parser.add_argument("--threads", type=int, help="of the processor (default: all)")
+    parser.add_argument("--threads", type=whole(1), help="of the processor (default: all)")
     parser.add_argument("--matrix", type=int, default=2048, metavar="N", help="side of the product")
     parser.add_argument("--networks", nargs="+", default=["fast", "paper", "deblurgan-1"],
         choices=list(NETWORKS), metavar="NAME")  # fmt: skip
@@ -141,4 +141,4 @@ def work_of(network: nn.Module, height: int, width: int) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

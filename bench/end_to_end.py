@@ -29,6 +29,7 @@ from streamdeblur.frames import Frame
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
+from streamdeblur.values import whole
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "pavilion.mp4"
 ENCODER, CRF = "libx264", 17
@@ -57,8 +58,9 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file")
     parser.add_argument("--device", default="auto", help="as of streamdeblur")
     parser.add_argument("--precision", default="auto", help="as of streamdeblur")
-    parser.add_argument("--sizes", nargs="+", default=["1280x720", "640x480"], metavar="WxH")
-    parser.add_argument("--frames", type=int, default=60, help="frames a round (default 60)")
+    parser.add_argument("--sizes", nargs="+", type=harness.clip_size, metavar="WxH",
+        default=["1280x720", "640x480"])  # fmt: skip
+    parser.add_argument("--frames", type=whole(1), default=60, help="frames a round (default 60)")
     parser.add_argument("--preset", default="veryfast", help="of x264 (default veryfast)")
     args = parser.parse_args()
 
@@ -188,4 +190,4 @@ def peak_memory(clip: Path, model: str, preset: str, wishes: list[str]) -> float
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

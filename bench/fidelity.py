@@ -17,7 +17,6 @@ import multiprocessing
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr
@@ -359,6 +358,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, metavar="N", help="rows at a time (default: cores)")
     args = parser.parse_args()
     wanted = [row for row in ROWS if args.only.lower() in row.name.lower()]
+    if not wanted:
+        parser.error(f"no row has {args.only!r} in its name")
     rows = []
     with multiprocessing.Pool(args.jobs) as pool:
         for row, cells in zip(wanted, pool.imap(_measured_apart, wanted), strict=True):
@@ -374,4 +375,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

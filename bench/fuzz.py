@@ -159,12 +159,13 @@ class Fuzzer:
 
     def __init__(self, folder: Path, seed: int, more: list[Path], keep: Path | None) -> None:
         self._folder, self._seed, self._keep = folder, seed, keep
-        (folder / "made").mkdir()
         (folder / "model.onnx").write_bytes(invert())
-        ended = forked(lambda: make_clips(folder / "made", more), folder)
+        made = folder / "made"
+        made.mkdir()
+        ended = forked(lambda: harness.command(lambda: make_clips(made, more)), folder)
         if ended.code:
             raise SystemExit((folder / "stderr").read_text())
-        self._clips = [Clip.read(path) for path in sorted((folder / "made").iterdir())]
+        self._clips = [Clip.read(path) for path in sorted(made.iterdir())]
 
     def trial(self, number: int) -> Outcome:
         """Damage a clip, run the command on it, and judge what came of it."""
@@ -343,4 +344,4 @@ def _in_words(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

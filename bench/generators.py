@@ -13,7 +13,6 @@ ratio in the same way, and of that to DeblurGAN in plain fp32 on the processor.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +31,7 @@ from export.verify import Frames
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import ModelSpec
+from streamdeblur.values import whole
 from train import cost
 from train.generator import PAPER, build
 
@@ -206,7 +206,7 @@ def _row(name: str, way: str, times: harness.Times, costs: dict[str, float]) -> 
 def _parser() -> argparse.ArgumentParser:
     parser = harness.parser("bench.generators", __doc__, rounds=7)
     parser.add_argument("--size", type=harness.size, default=(1280, 720), metavar="WxH")
-    parser.add_argument("--threads", type=int, help="of the processor (default: all)")
+    parser.add_argument("--threads", type=whole(1), help="of the processor (default: all)")
     names = list(NETWORKS)
     parser.add_argument("--networks", nargs="+", default=names, choices=names, metavar="NAME")
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS, metavar="WAY",
@@ -215,4 +215,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

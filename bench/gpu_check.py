@@ -344,4 +344,4 @@ def noise(width: int, height: int) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

@@ -17,10 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
+from av.error import FFmpegError
 from rich.console import Console
 from rich.table import Table
+
+from streamdeblur import values
+from streamdeblur.errors import StreamDeblurError
+from streamdeblur.video.outputs import refuse_paths
 
 Times = dict[str, list[float]]
 """By case, seconds of a call in each round."""
@@ -52,17 +57,39 @@ def parser(module: str, text: str | None, *, rounds: int = 0) -> argparse.Argume
     made.formatter_class = argparse.RawDescriptionHelpFormatter
     if rounds:
         text = f"turns of each case (default {rounds})"
-        made.add_argument("--rounds", type=int, default=rounds, metavar="N", help=text)
+        made.add_argument("--rounds", type=values.whole(1), default=rounds, metavar="N", help=text)
         text = "processor: count what this process computed, on a machine that others use as well"
         made.add_argument("--clock", choices=tuple(CLOCKS), default="wall", help=text)
-    made.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
+    made.add_argument("--json", type=_output, metavar="FILE", help="also write the figures here")
     return made
+
+
+def command(main: Callable[[], int | None]) -> NoReturn:
+    """End the process with what `main` returns; mistakes that a person can mend are one line."""
+    try:
+        sys.exit(main() or 0)
+    except (StreamDeblurError, FFmpegError, OSError, ValueError) as error:
+        print(f"{Path(sys.argv[0]).stem}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
 
 
 def size(text: str) -> tuple[int, int]:
     """Width and height from `WxH`; a type for argparse."""
-    width, height = map(int, text.split("x"))
+    width, height = map(int, values.size(text).split("x"))
     return width, height
+
+
+def clip_size(text: str) -> str:
+    """The same as text, of clips that are made here; a type for argparse."""
+    if any(side % 2 for side in size(text)):
+        raise argparse.ArgumentTypeError(f"{text} has an odd side: H.264 in 4:2:0 takes even ones")
+    return text
+
+
+def _output(text: str) -> Path:
+    path = Path(text)
+    refuse_paths(path, path, None, overwrite=True)
+    return path
 
 
 def take_turns(

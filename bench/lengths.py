@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from bench import harness
-from streamdeblur.errors import StreamDeblurError
 from streamdeblur.frames import Image
+from streamdeblur.values import whole
 from train.blur import MARGIN, warp
 from train.evaluation.restorer import open_restorer
 from train.metrics import psnr
@@ -37,18 +37,15 @@ def main() -> None:
     parser = harness.parser("bench.lengths", __doc__)
     parser.add_argument("--model", nargs="+", default=["fast"], help="names, ONNX or checkpoints")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="sharp pictures of your own")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2, 4, 8, 16, 32, 48])
-    parser.add_argument("--size", type=int, default=208, help="side of the part that is judged")
+    parser.add_argument("--lengths", type=whole(1), nargs="+", default=[2, 4, 8, 16, 32, 48])
+    parser.add_argument("--size", type=whole(1), default=208, help="side of what is judged")
     args = parser.parse_args()
     facts = harness.say_machine()
-    try:
-        networks = {model: open_restorer(model, "cpu") for model in args.model}
-        parts = [centre(photo, args.size) for photo in photos(args.photos)]
-    except (StreamDeblurError, FileNotFoundError, ValueError) as error:
-        parser.error(str(error))
+    networks = {model: open_restorer(model, "cpu") for model in args.model}
+    parts = [centre(photo, args.size) for photo in photos(args.photos)]
     sharp = [part for part in parts if part is not None]
     if not sharp:
-        parser.error(f"no picture has {args.size + 2 * MARGIN} pixels each way: take less --size")
+        raise ValueError(f"no picture has {args.size + 2 * MARGIN} pixels each way: less --size")
     rows = []
     for length in args.lengths:
         pairs = [pair for picture in sharp for pair in blurred(picture, length, args.size)]
@@ -99,4 +96,4 @@ def displayed(light: Tensor) -> Image:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

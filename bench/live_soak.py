@@ -30,6 +30,7 @@ from streamdeblur.live.rhythm import AdaptiveNetwork, Choice, choices_of
 from streamdeblur.live.run import Live
 from streamdeblur.pipeline import Progress
 from streamdeblur.sources import open_source
+from streamdeblur.values import size
 
 FRAME = 1 / 30  # second
 
@@ -86,7 +87,7 @@ def main() -> None:
     parser = harness.parser("bench.live_soak", __doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--model", help="name or file; by default an identity network")
-    parser.add_argument("--size", default="640x480", metavar="WxH")
+    parser.add_argument("--size", type=size, default="640x480", metavar="WxH")
     parser.add_argument("--input", help="another source; --size is its own then")
     parser.add_argument("--adapt", action="store_true", help="let the network step down")
     parser.add_argument("--record", action="store_true", help="record as well")
@@ -171,4 +172,4 @@ def thirds(values: list[float]) -> Iterator[Iterable[float]]:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

@@ -21,6 +21,7 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.pipeline import Progress, run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
+from streamdeblur.values import whole
 from tests.tiny_onnx import identity
 
 _LINES = 20  # of the curve that are printed
@@ -30,16 +31,17 @@ _SAMPLES = 200
 def main() -> None:
     """Run, and print the figures."""
     parser = harness.parser("bench.memory", __doc__)
-    parser.add_argument("--frames", type=int, default=100_000)
-    parser.add_argument("--size", type=harness.size, default=(64, 48), metavar="WxH")
+    parser.add_argument("--frames", type=whole(1), default=100_000)
+    parser.add_argument("--size", type=harness.clip_size, default="64x48", metavar="WxH")
     parser.add_argument("--model", help="name or file; by default a network of one identity node")
     args = parser.parse_args()
     facts = harness.say_machine()
     with tempfile.TemporaryDirectory() as folder:
         clip, tiny = Path(folder, "clip.mkv"), Path(folder, "tiny.onnx")
-        write_clip(clip, args.frames, args.size)
         tiny.write_bytes(identity())
-        curve = measured(clip, Path(folder, "out.mkv"), Deblurrer.load(args.model or tiny))
+        network = Deblurrer.load(args.model or tiny)
+        write_clip(clip, args.frames, harness.size(args.size))
+        curve = measured(clip, Path(folder, "out.mkv"), network)
     for frame, memory in curve[:: max(1, len(curve) // _LINES)]:
         print(f"{frame:>8} frames {memory:8.1f} MB")
     slope = slope_of(curve)
@@ -86,4 +88,4 @@ def slope_of(curve: list[tuple[int, float]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

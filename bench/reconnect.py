@@ -60,4 +60,4 @@ def census() -> tuple[int, int, float]:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

@@ -27,6 +27,7 @@ from streamdeblur.frames import Frame, FrameSink
 from streamdeblur.pipeline import Progress, run
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
+from streamdeblur.values import whole
 
 _COPIED = 64 << 20  # bytes at a time: more than the caches keep
 
@@ -66,8 +67,9 @@ def main() -> None:
     """Measure at each size and print the tables."""
     parser = harness.parser("bench.road", __doc__, rounds=3)
     parser.add_argument("--clip", type=Path, default=SAMPLE, help="source of the pictures")
-    parser.add_argument("--sizes", nargs="+", default=["640x480", "1280x720"], metavar="WxH")
-    parser.add_argument("--frames", type=int, default=60, help="frames a round (default 60)")
+    parser.add_argument("--sizes", nargs="+", type=harness.clip_size, metavar="WxH",
+        default=["640x480", "1280x720"])  # fmt: skip
+    parser.add_argument("--frames", type=whole(1), default=60, help="frames a round (default 60)")
     args = parser.parse_args()
     facts = harness.say_machine()
     costs, rates = [], []
@@ -163,4 +165,4 @@ def encoding() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

@@ -8,7 +8,6 @@ each number of threads, in turns.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench import harness
+from streamdeblur import values
 from streamdeblur.deblurrer import DEFAULT_MODEL, Deblurrer
 from streamdeblur.network import catalogue
 
@@ -37,8 +37,10 @@ def main() -> int:
     parser.add_argument("--model", default=DEFAULT_MODEL, help="name or file")
     parser.add_argument("--device", default="cpu", help="as of streamdeblur")
     parser.add_argument("--precisions", nargs="+", metavar="NAME", help="default: all with a file")
-    parser.add_argument("--sizes", nargs="+", default=SIZES, metavar="WxH", help="on all cores")
-    parser.add_argument("--size", default="1280x720", metavar="WxH", help="on 1, 2, 4... threads")
+    parser.add_argument("--sizes", nargs="+", type=values.size, default=SIZES, metavar="WxH",
+        help="on all cores")  # fmt: skip
+    parser.add_argument("--size", type=values.size, default="1280x720", metavar="WxH",
+        help="on 1, 2, 4... threads")  # fmt: skip
     options = parser.parse_args()
     facts = harness.say_machine()
     cores = facts["cores"]
@@ -95,4 +97,4 @@ def _row(size: str, threads: int, precision: str, times: harness.Times) -> dict[
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

@@ -24,6 +24,7 @@ from streamdeblur.frames import Image
 from streamdeblur.images import read_image
 from streamdeblur.skipping import SkipSharp
 from streamdeblur.sources import FileSource
+from streamdeblur.values import whole
 
 _TURN = 10  # frames, sharp and blurred
 _MOST_DB = 60.0  # what a frame that equals the truth counts as
@@ -33,19 +34,20 @@ def main() -> None:
     """Measure and print."""
     parser = harness.parser("bench.skipping", __doc__)
     parser.add_argument("clips", nargs="*", type=Path)
-    parser.add_argument("--frames", type=int, default=100, help="of each clip, from its start")
+    parser.add_argument("--frames", type=whole(1), default=100, help="of each clip, from its start")
     parser.add_argument("--model", default="fast")
     parser.add_argument("--truth", type=Path, metavar="FOLDER")
     parser.add_argument("--blurred", type=Path, metavar="FOLDER")
     args = parser.parse_args()
+    if bool(args.truth) != bool(args.blurred) or not (args.clips or args.truth):
+        parser.error("give clips, or both --truth and --blurred")
     facts = harness.say_machine()
     network = Deblurrer.load(args.model)
     rows = [compared(clip.name, frames_of(clip, args.frames), network) for clip in args.clips]
-    if args.truth and args.blurred:
-        sharp, blurred = (
-            [read_image(path).view for path in sorted(folder.iterdir())]
-            for folder in (args.truth, args.blurred)
-        )
+    if args.truth:
+        sharp, blurred = map(pictures_of, (args.truth, args.blurred))
+        if [each.shape for each in sharp] != [each.shape for each in blurred]:
+            raise ValueError(f"{args.truth} and {args.blurred} differ in number or size")
         mixed = [
             one if index // _TURN % 2 == 0 else other
             for index, (one, other) in enumerate(zip(sharp, blurred, strict=True))
@@ -57,6 +59,14 @@ def main() -> None:
         columns |= {"input dB": ".2f", "always dB": ".2f", "skipping dB": ".2f"}
     harness.show("time: that of skipping against that of always asking", columns, rows)
     harness.write(args.json, facts, rows=rows)
+
+
+def pictures_of(folder: Path) -> list[Image]:
+    """The pictures of a folder, in the order of their names."""
+    paths = sorted(folder.iterdir())
+    if not paths:
+        raise ValueError(f"no pictures in {folder}")
+    return [read_image(path).view for path in paths]
 
 
 def frames_of(clip: Path, most: int) -> list[Image]:
@@ -110,4 +120,4 @@ def _decibels(error: float) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    harness.command(main)

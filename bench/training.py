@@ -11,7 +11,6 @@ multiply-adds: forward, and backward to inputs and weights). Pictures are random
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,12 +47,7 @@ def main() -> int:
     options = _parser().parse_args()
     facts = harness.say_machine()
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            device, _ = processes.join(options.device)
-        except ValueError as error:
-            print(error, file=sys.stderr)
-            return 1
-        _make_pictures(Path(folder), options.crop + 128)
+        device, _ = processes.join(options.device)
         config = TrainConfig(
             photos=(Path(folder),),
             arch=options.arch,
@@ -63,6 +57,7 @@ def main() -> int:
             reuse=options.reuse,
             out=Path(folder) / "run",
         )
+        _make_pictures(Path(folder), options.crop + 128)
         figures = _measure(config, device, options.rounds, options.steps)
     title = f"{options.arch} on {device.type}, {options.batch} crops of {options.crop} a step"
     rows = [{"part": name, "figure": value} for name, value in figures.items()]
@@ -132,4 +127,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.command(main)

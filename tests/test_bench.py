@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import pyvips
 
 from bench import harness
 from tests.conftest import ClipMaker
@@ -102,6 +104,58 @@ def test_scaling_prints_sizes_threads_and_precisions(tmp_path: Path) -> None:
     assert {row["size"] for row in rows} == {"16x8", "32x8"}
     assert 1 in {row["threads"] for row in rows}
     assert all(row["of fp32's time"] == 1 for row in rows)  # there is no other precision
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "said"),
+    [
+        ("bench.scaling", ["--model", "typo"], "no model typo: "),
+        ("bench.memory", ["--model", "typo"], "no model typo: "),
+        ("bench.end_to_end", ["--clip", "no.mp4"], "No such file or directory: 'no.mp4'"),
+        ("bench.skipping", ["--truth", "no", "--blurred", "docs"], "No such file or directory"),
+        ("bench.live_soak", ["--json", "no/figures.json"], "there is no folder no"),
+    ],
+)
+def test_mistakes_are_one_line_before_the_work(module: str, flags: list[str], said: str) -> None:
+    _assert_refused(module, flags, said)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--model", "typo"], "no model typo: "),
+        (["--size", "9999"], "no picture has 10079 pixels each way"),
+        (["--photos", "bench"], "no pictures in bench"),
+    ],
+)
+def test_mistakes_about_pictures_are_one_line(flags: list[str], said: str) -> None:
+    pytest.importorskip("torch")
+    _assert_refused("bench.lengths", flags, said)
+
+
+def _assert_refused(module: str, flags: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{module.removeprefix('bench.')}: error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["12", "x", "0x48", "64x48x2", "63x48"])
+def test_sizes_that_no_clip_has_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=text):
+        harness.clip_size(text)
+    assert harness.clip_size("64x48") == "64x48"
+
+
+def test_skipping_refuses_pictures_that_do_not_match(tmp_path: Path) -> None:
+    for name, width in (("sharp", 8), ("blur", 9)):
+        (tmp_path / name).mkdir()
+        pyvips.Image.black(width, 8, bands=3).write_to_file(str(tmp_path / name / "1.png"))
+    flags = ["--truth", str(tmp_path / "sharp"), "--blurred", str(tmp_path / "blur")]
+    _assert_refused("bench.skipping", flags, "differ in number or size")
 
 
 def test_processor_time_can_be_counted() -> None:

@@ -152,15 +152,6 @@ def test_the_benchmark_of_training_says_what_limits_it(tmp_path, capsys, monkeyp
     assert 0 < json.loads(figures.read_text())["figures"]["share of it"] < 2
 
 
-def test_lengths_of_a_mistyped_model_are_one_line(capsys, monkeypatch):
-    from bench import lengths
-
-    monkeypatch.setattr(sys, "argv", ["lengths", "--model", "fats"])
-    with pytest.raises(SystemExit):
-        lengths.main()
-    assert "error: no model fats: there is no such file" in capsys.readouterr().err
-
-
 def test_the_gain_by_length_of_blur_is_that_of_the_network(tmp_path, capsys, monkeypatch):
     from bench import lengths
 
