@@ -124,9 +124,9 @@ class FileDecoder:
                 yield picture
                 self.damage.frames += picture.is_corrupt  # not that of one behind `end`
             self._miss(reached)
+            self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
         finally:
             self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
-            self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""
