@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from streamdeblur.command import Command
+from streamdeblur.display import file_display
 from streamdeblur.errors import VideoError
 from streamdeblur.inputs import Task
 from streamdeblur.job import deblur_file
@@ -74,7 +75,8 @@ class Batch:
         for are_images, group in groupby(tasks, lambda task: task.is_image):
             some = list(group)
             if are_images:
-                with self._command.display(len(some)) as show:
+                display = file_display(len(some), self._command.say)
+                with self._command.display(display) as show:
                     yield from deblur_images(some, self._command, show)
             else:
                 yield from ((task, self._video(task)) for task in some)
@@ -92,19 +94,10 @@ class Batch:
         return task not in self.failed
 
     def _video(self, task: Task) -> Exception | None:
-        options, report = self._command.options, self._command.report
+        report = self._command.report
         account = report.account(task.path, task.output) if report else None
         try:
-            with FileSource(
-                task.path,
-                start=options.start,
-                duration=options.duration,
-                decoder=options.decoder,
-                gpu=options.gpu,
-                deinterlace=options.deinterlace,
-                form=options.input_format,
-                form_options=dict(options.input_option),
-            ) as source:
+            with FileSource(task.path, **self._command.reading()) as source:
                 deblur_file(source, task.output, self._command, account)
         except FAILURES as error:
             return error

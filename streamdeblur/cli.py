@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -142,20 +142,14 @@ def _deblur_video(command: Command) -> int:
     options = command.options
     with open_source(
         options.inputs[0],
-        start=options.start,
-        duration=options.duration,
-        deinterlace=options.deinterlace,
+        **command.reading(),
         realtime=options.realtime,
         whole=is_whole(options),
-        form=options.input_format,
-        form_options=dict(options.input_option),
         retry=options.retry,
         size=options.camera_size,
         rate=options.camera_rate,
         pixel_format=options.camera_format,
         transport=options.rtsp_transport,
-        decoder=options.decoder,
-        gpu=options.gpu,
     ) as source:
         if isinstance(source, FileSource):
             return _deblur_file(source, command)
@@ -229,8 +223,7 @@ def _go_live(source: LiveSource | RealtimeSource, command: Command) -> int:
         if live.page is not None:  # said even if quiet: who else knows the token?
             _say(f"watch at {live.page.url} (Ctrl-C ends it)")
         interrupt_once()
-        display = nullcontext(lambda progress: None) if options.quiet else live_display(live, _say)
-        with display as draw, suppress(KeyboardInterrupt):
+        with command.display(live_display(live, _say)) as draw, suppress(KeyboardInterrupt):
             live.run(draw)  # Ctrl-C is the normal end
     command.say(live.summary())
     return 0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # a mistake is told before ONNX Runtime is loaded
     from streamdeblur.deblurrer import Deblurrer
@@ -77,10 +77,13 @@ class Command:
         with Report(Path(self.options.report), self.options) as self.report:
             yield
 
-    def display(self, total: int | None) -> Display:
-        """Shows how far the work is on so many frames or images, if that is known."""
-        from streamdeblur.display import file_display
+    def reading(self) -> dict[str, Any]:
+        """How files are read, by the names that sources have for it."""
+        names = ("start", "duration", "deinterlace", "decoder", "gpu")
+        wishes = {name: getattr(self.options, name) for name in names}
+        form, form_options = self.options.input_format, dict(self.options.input_option)
+        return {**wishes, "form": form, "form_options": form_options}
 
-        if self.options.quiet:
-            return nullcontext(lambda progress: None)
-        return file_display(total, self.say)
+    def display(self, usual: Display) -> Display:
+        """What shows how far the work is: the usual, or nothing where that is asked for."""
+        return nullcontext(lambda progress: None) if self.options.quiet else usual

@@ -12,6 +12,7 @@ from typing import Any
 from streamdeblur.account import Account
 from streamdeblur.command import Command
 from streamdeblur.deblurrer import Deblurrer
+from streamdeblur.display import file_display
 from streamdeblur.errors import StreamDeblurError, VideoError
 from streamdeblur.ledger import settings_identity
 from streamdeblur.live.restream import descriptor_for_video
@@ -57,7 +58,8 @@ def deblur_file(
         if options.verbose:
             say(_described(source))
             say(f"encoder {sink.encoder}")
-        with command.display(_expected_frames(source, sink.frames_kept)) as show:
+        display = file_display(_expected_frames(source, sink.frames_kept), say)
+        with command.display(display) as show:
             progress = run(source, sharpener, sink, on_progress=show)
     say(f"{sink.path}: {_summary(progress)}")
     if skipping:

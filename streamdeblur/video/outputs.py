@@ -93,9 +93,9 @@ def open_output(
     except ValueError as error:
         if form:
             raise VideoError(f"there is no format {form}: leave out --format") from error
-        kinds = ".mp4, .mov, .mkv, .webm or .avi"
+        advice = "use -o NAME.mp4, .mov, .mkv, .webm or .avi"
         raise VideoError(
-            f"can't write {path}: no video container ends in “{path.suffix}”; use {kinds}"
+            f"can't write {path}: no video container ends in “{path.suffix}”; {advice}"
         ) from error
     if not is_one_file(output):
         raise VideoError(f"can't write {path}: {output.format.name} is not one file; use .mp4")

@@ -28,6 +28,7 @@ def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path:
     message = refused(tmp_path / "out.mp4")
     assert message == f"{tmp_path / 'out.mp4'} exists; pass --overwrite to replace it"
     assert "is a folder" in refused(tmp_path)
+    assert "use -o NAME.mp4" in refused(tmp_path / "clip.deblurred")  # that of `clip`
     for name in ("out.xyz", "out", "out.png", "out.m3u8"):
         assert name in refused(tmp_path / name)
     assert "can't hold video" in refused(tmp_path / "out.wav")
