@@ -17,7 +17,7 @@ from torch import nn
 
 from export import OPSET
 from export.fuse import FuseSeparable, count_shuffles, optimise, with_unbounded
-from export.gate import Gate, Verdict
+from export.gate import Gate, Restore, Verdict
 from export.graph import ExportGraph
 from export.operators import pool_globally
 from export.quantise import quantise
@@ -53,6 +53,11 @@ def load(path: Path) -> tuple[Checkpoint, Network]:
         return checkpoint.load_network(path)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def restorer_of(network: Network) -> Restore:
+    """What restores single pictures by the network itself, in torch."""
+    return lambda picture: reference(network, picture[np.newaxis])[0]
 
 
 def describe(
@@ -105,26 +110,27 @@ def export(
     *,
     fuse_separable: FuseSeparable = "auto",
     opset: int = OPSET,
-    pairs: Path | None = None,
+    gate: Gate | None = None,
     frames: Sequence[Frames] = (),
 ) -> Written:
     """Write `network` to `path`, whole, once it is shown to do the same; `spec` says how precise.
 
     Args:
         network: with its weights, in evaluation mode.
-        spec: of the file; what `pairs` tell about its precision is added.
+        spec: of the file; what `gate` tells about its precision is added.
         path: where to; what is there is replaced.
         fuse_separable: as of `export.fuse.optimise`.
         opset: version of the operators.
-        pairs: folder of pairs to measure the precision on; int8 needs it. A file in fp32 is
-            measured in the bf16 that OpenVINO makes of it, or torch where that can't be had.
+        gate: what `network` in fp32 gains, to measure the precision against; int8 needs it. A file
+            in fp32 is measured in the bf16 that OpenVINO makes of it, or torch where that can't be
+            had.
         frames: to calibrate int8 on.
 
     Raises:
-        ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more on
-            `pairs` than `export.gate.LIMIT`, or the network's answers are not finite. Nothing is
+        ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more by
+            `gate` than `export.gate.LIMIT`, or the network's answers are not finite. Nothing is
             written.
-        FileNotFoundError, ValueError: there are no pairs, or a picture is broken.
+        ValueError: a picture is broken.
         OSError: `path` cannot be written.
     """
     int8 = spec.precision == "int8"
@@ -136,8 +142,7 @@ def export(
     if spec.precision == "fp16":
         parity = verify(run, network, tolerance=TOLERANCE["fp16"])
     verdict, in_float = None, list[str]()
-    if pairs:
-        gate = Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
+    if gate:
         judged = onnx.load_from_string(model)
         lower = spec.precision
         if int8:
@@ -164,7 +169,7 @@ def _judge_bf16(model: bytes, network: Network, gate: Gate) -> Verdict:
             deblurrer = Deblurrer.load(path, device="openvino", precision="bf16")
         except ModelError:
             with torch.autocast("cpu", torch.bfloat16):
-                return gate.judge(lambda picture: reference(network, picture[np.newaxis])[0])
+                return gate.judge(restorer_of(network))
         return gate.judge(deblurrer)
 
 
