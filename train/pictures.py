@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -73,24 +73,44 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise ValueError(f"can't read the picture {path}: {error}") from error
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Height and width of a picture that is whole, as far as its format tells without decoding.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            picture.verify()
+    except UNREADABLE as error:
+        raise ValueError(f"can't read the picture {path}: {error}") from error
+    return height, width
+
+
 class PictureStore:
     """Pictures of any size in one flat uint8 tensor, from which crops are gathered batch-wise."""
 
-    def __init__(self, paths: Iterable[Path], *, smallest: int, device: torch.device) -> None:
-        """Read `paths`; pictures smaller than `smallest` pixels either way are mirrored."""
-        pictures = []
-        self._read: list[tuple[int, ...]] = []
-        """Their shapes before that."""
-        for path in paths:
+    def __init__(self, paths: Sequence[Path], *, smallest: int, device: torch.device) -> None:
+        """Read `paths`; pictures smaller than `smallest` pixels either way are mirrored.
+
+        Raises:
+            ValueError: one is broken.
+        """
+        self._read = [size_of(path) for path in paths]
+        """Their heights and widths before that."""
+        sizes = [tuple(max(side, smallest) for side in size) for size in self._read]
+        ends = np.cumsum([height * width for height, width in sizes])
+        starts = np.array([0, *ends[:-1]])
+        self._pixels = torch.empty(int(ends[-1]), 3, dtype=torch.uint8, device=device)
+        for path, size, start, end in zip(paths, sizes, starts, ends, strict=True):
+            # One after the other into its place: together they may fill the memory.
             picture = read_picture(path)
-            self._read.append(picture.shape)
-            short = [(0, max(0, smallest - side)) for side in picture.shape[:2]]
-            pictures.append(np.pad(picture, (*short, (0, 0)), mode="symmetric"))
-        flat = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
-        areas = [picture.shape[0] * picture.shape[1] for picture in pictures]
-        self._pixels = torch.from_numpy(flat).to(device)
-        self._starts = torch.tensor(np.cumsum([0, *areas[:-1]]), device=device)
-        self._sizes = torch.tensor([p.shape[:2] for p in pictures], device=device)
+            short = [(0, side - read) for side, read in zip(size, picture.shape[:2], strict=True)]
+            whole = np.pad(picture, (*short, (0, 0)), mode="symmetric")
+            self._pixels[start:end] = torch.from_numpy(whole.reshape(-1, 3))
+        self._starts = torch.tensor(starts, device=device)
+        self._sizes = torch.tensor(sizes, device=device)
 
     def __len__(self) -> int:
         return len(self._starts)

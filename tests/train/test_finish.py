@@ -87,6 +87,14 @@ def test_what_cannot_be_done_is_one_line(flags, words, tmp_path, monkeypatch, ca
     assert (tmp_path / "last.pt").read_bytes() == before
 
 
+def test_ctrl_c_is_no_traceback(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "load_network", interrupted)
+    assert finish.main(["last.pt", "-o", str(tmp_path / "done.pt")]) == 130
+
+
 @pytest.mark.parametrize("levels", ["-2", "nan"])
 def test_coring_is_in_grey_levels(levels, capsys):
     with pytest.raises(SystemExit):

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,18 @@ def test_crops_are_cut_from_where_they_say(photos):
     for crop, (which, top, left) in zip(crops, places.tolist(), strict=True):
         expected = read_picture(paths[which])[top : top + 32, left : left + 32]
         assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+
+
+def test_pictures_are_in_memory_once(tmp_path):
+    side = 512
+    for number in range(8):
+        Image.new("RGB", (side, side)).save(tmp_path / f"{number}.png")
+    tracemalloc.start()  # which sees numpy's arrays, and not what stays in torch's
+    try:
+        PictureStore(find_pictures(tmp_path), smallest=32, device=CPU)
+        assert tracemalloc.get_traced_memory()[1] < 8 * side * side * 3
+    finally:
+        tracemalloc.stop()
 
 
 def test_small_pictures_are_mirrored(tmp_path):

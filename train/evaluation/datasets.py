@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from train import metrics
 from train.evaluation import koehler
 from train.evaluation.lpips_distance import Distance
-from train.pictures import UNREADABLE, find_pairs, read_picture
+from train.pictures import find_pairs, read_picture, size_of
 
 Figures = dict[str, float]
 """By name, for one picture: PSNR in dB (infinite for equal pictures), the others without unit."""
@@ -111,20 +110,9 @@ def _compare(sharp: Path, perceptual: Distance | None, picture: NDArray[np.uint8
 def _check_sizes(paths: Iterable[Path], smallest: int) -> None:
     """All alike and at least `smallest` pixels either way."""
     first, *others = paths
-    width, height = _size(first)
+    height, width = size_of(first)
     if min(width, height) < smallest:
         raise ValueError(f"{first} is {width}x{height}: too small to judge, {smallest} needed")
     for other in others:
-        if _size(other) != (width, height):
+        if size_of(other) != (height, width):
             raise ValueError(f"{first} and {other} differ in size")
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture that is whole, as far as its format tells without decoding."""
-    try:
-        with Image.open(path) as picture:
-            size = picture.size
-            picture.verify()
-    except UNREADABLE as error:
-        raise ValueError(f"can't read the picture {path}: {error}") from error
-    return size
