@@ -32,7 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     if int8 and not options.gate:
         parser.error("int8 needs --gate PAIRS: what it costs must be measured")
     if options.twins and options.output.suffix != ".onnx":
-        parser.error(f"--twins: {options.output} must end in .onnx, as its twins do")
+        example = f"{options.output.name}.onnx"
+        parser.error(f"--twins are found by their names: end that of -o in .onnx, as in {example}")
     if options.calibrate and not int8:
         parser.error("--calibrate is of --int8 and --twins")
     if options.shapes and not options.tensorrt:
@@ -72,14 +73,16 @@ def _done(options: argparse.Namespace) -> Iterator[str]:
 def _exported(options: argparse.Namespace) -> Iterator[str]:
     """Write the files."""
     from export import quantise, write
+    from export.gate import Gate
     from train import checkpoint, cost
 
     outputs = _outputs(options)
     for output in outputs.values():
-        checkpoint.refuse_output(output, options.checkpoint, "the checkpoint itself")
+        checkpoint.refuse_output(output)
+        checkpoint.refuse_source(output, options.checkpoint, "the checkpoint itself")
     saved, network = write.load(options.checkpoint)
-    gate = write.gate_of(network, options.gate) if options.gate else None
     frames = quantise.calibration_frames(options.calibrate) if "int8" in outputs else ()
+    gate = Gate(options.gate, write.restorer_of(network)) if options.gate else None
     name = options.name or network.config.architecture
     heading = [f"{name}: {cost.brief(network)}", f"trained for {saved.step:,} steps"]
     for precision, output in outputs.items():

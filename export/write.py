@@ -17,7 +17,7 @@ from torch import nn
 
 from export import OPSET
 from export.fuse import FuseSeparable, count_shuffles, optimise, with_unbounded
-from export.gate import Gate, Verdict
+from export.gate import Gate, Restore, Verdict
 from export.graph import ExportGraph
 from export.operators import pool_globally
 from export.quantise import quantise
@@ -53,6 +53,11 @@ def load(path: Path) -> tuple[Checkpoint, Network]:
         return checkpoint.load_network(path)
     except ValueError as error:
         raise ModelError(str(error)) from error
+
+
+def restorer_of(network: Network) -> Restore:
+    """What restores single pictures by the network itself, in torch."""
+    return lambda picture: reference(network, picture[np.newaxis])[0]
 
 
 def describe(
@@ -116,14 +121,16 @@ def export(
         path: where to; what is there is replaced.
         fuse_separable: as of `export.fuse.optimise`.
         opset: version of the operators.
-        gate: of `gate_of`, to measure the precision on; int8 needs it. A file in fp32 is
-            measured in the bf16 that OpenVINO makes of it, or torch where that can't be had.
+        gate: what `network` in fp32 gains, to measure the precision against; int8 needs it. A file
+            in fp32 is measured in the bf16 that OpenVINO makes of it, or torch where that can't be
+            had.
         frames: to calibrate int8 on.
 
     Raises:
-        ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more on
-            `gate`'s pairs than `export.gate.LIMIT`, or the network's answers are not finite.
-            Nothing is written.
+        ModelError: the file would differ from torch by more than `TOLERANCE`, would lose more by
+            `gate` than `export.gate.LIMIT`, or the network's answers are not finite. Nothing is
+            written.
+        ValueError: a picture is broken.
         OSError: `path` cannot be written.
     """
     int8 = spec.precision == "int8"
@@ -153,15 +160,6 @@ def export(
     return Written(spec, parity, verdict, in_float)
 
 
-def gate_of(network: Network, pairs: Path) -> Gate:
-    """A network, in evaluation mode, as measured in fp32 on a folder of pairs.
-
-    Raises:
-        ModelError, FileNotFoundError, ValueError: as of `Gate`.
-    """
-    return Gate(pairs, lambda picture: reference(network, picture[np.newaxis])[0])
-
-
 def _judge_bf16(model: bytes, network: Network, gate: Gate) -> Verdict:
     """What the fp32 file costs as OpenVINO computes it in bf16, or else torch, which always can."""
     with tempfile.TemporaryDirectory() as folder:
@@ -171,7 +169,7 @@ def _judge_bf16(model: bytes, network: Network, gate: Gate) -> Verdict:
             deblurrer = Deblurrer.load(path, device="openvino", precision="bf16")
         except ModelError:
             with torch.autocast("cpu", torch.bfloat16):
-                return gate.judge(lambda picture: reference(network, picture[np.newaxis])[0])
+                return gate.judge(restorer_of(network))
         return gate.judge(deblurrer)
 
 

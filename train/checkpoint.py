@@ -110,21 +110,24 @@ def _write_parts(content: memoryview, path: Path, size: int) -> list[Path]:
     return parts
 
 
-def refuse_output(output: Path, source: Path, what: str) -> None:
+def refuse_output(output: Path) -> None:
     """Refuse a file that cannot be written, before the work and not after it.
 
-    Args:
-        output: the file.
-        source: what it is made of, which it must not be.
-        what: that is, for the message.
-
     Raises:
-        OSError: there is no folder for it, it is one, or it is the source.
+        OSError: there is no folder for it, or it is one.
     """
     if not output.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {output.parent} to write {output.name} in")
     if output.is_dir():
-        raise IsADirectoryError(f"{output} is a folder; -o takes a file")
+        raise IsADirectoryError(f"{output} is a folder: name a file in it")
+
+
+def refuse_source(output: Path, source: Path, what: str) -> None:
+    """Refuse an output that would replace what it is made of.
+
+    Raises:
+        FileExistsError: it would; the message calls the source `what`.
+    """
     is_source = output.resolve() == source.resolve()  # which may lie in parts, under no such name
     if is_source or (output.exists() and source.exists() and output.samefile(source)):
         raise FileExistsError(f"{output} is {what}; pass another -o")

@@ -96,6 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError) as error:  # a missing folder, a full disk, a broken picture
         print(f"train.compress: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(f"wrote {args.count} pairs\nnext: python -m train --pairs {args.out} ...")
     return 0
 

@@ -15,6 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     from rich.console import Console
 
     from streamdeblur.errors import ModelError
+    from train.checkpoint import refuse_output
     from train.evaluation.datasets import open_data
     from train.evaluation.judging import check, evaluate
     from train.evaluation.lpips_distance import open_lpips
@@ -25,10 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     if not console.is_terminal:
         console.width = 160  # a file has no edge at 80
     try:
-        if options.json and not options.json.absolute().parent.is_dir():
-            raise FileNotFoundError(f"there is no folder to write {options.json} in")
-        if options.json and options.json.is_dir():
-            raise IsADirectoryError(f"--json {options.json} is a folder")
+        if options.json:
+            refuse_output(options.json)
         perceptual = open_lpips() if options.lpips else None
         restorers = [open_restorer(model, options.device, options.views) for model in options.model]
         sets = [

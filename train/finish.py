@@ -80,9 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from train.generator import GeneratorConfig, build
 
     try:
-        checkpoint.refuse_output(
-            options.out, options.run, "the run itself, which could not be resumed"
-        )
+        checkpoint.refuse_output(options.out)
+        checkpoint.refuse_source(options.out, options.run, "the run itself: it could not go on")
         judged = {"val": options.val, "report": options.report}
         pairs = {title: metrics.load_pairs(folders) for title, folders in judged.items() if folders}
         made = finish(
@@ -111,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"train.finish: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     print(f"wrote {options.out} and {curve}\nnext: python -m export {options.out} -o model.onnx")
     return 0
 

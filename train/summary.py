@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from streamdeblur.values import size
+
 
 def main(argv: list[str] | None = None) -> int:
     """Print what the flags ask for; the exit status."""
@@ -18,10 +20,10 @@ def main(argv: list[str] | None = None) -> int:
 
     with torch.device("meta"):  # shapes without weights
         network = build(ARCHITECTURES[options.arch])
-    width, height = options.size
+    width, height = map(int, options.size.split("x"))
     if width % network.multiple_of or height % network.multiple_of:
         print(
-            f"summary: error: --size {width}x{height}: {options.arch} works on multiples of "
+            f"summary: error: --size {options.size}: {options.arch} works on multiples of "
             f"{network.multiple_of} pixels",
             file=sys.stderr,
         )
@@ -35,14 +37,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
-    """Width and height from `WxH`."""
-    width, height = text.split("x")
-    if int(width) < 1 or int(height) < 1:
-        raise ValueError("sizes are positive")
-    return int(width), int(height)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train.summary",
@@ -52,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arch", choices=("fast", "paper"), default="paper", help="architecture")
     parser.add_argument(
         "--size",
-        type=_size,
-        default=(256, 256),
+        type=size,
+        default="256x256",
         metavar="WxH",
         help="of the picture, in pixels (default: 256x256)",
     )

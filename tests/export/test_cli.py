@@ -12,7 +12,7 @@ pytest.importorskip("onnx")
 import onnxruntime
 import torch
 
-from export import engines
+from export import engines, write
 from export.__main__ import main
 from tests.tiny_onnx import foreign
 from train import checkpoint
@@ -36,7 +36,8 @@ def test_missing_checkpoint(tmp_path, capsys):
     assert "python -m train" in error
 
 
-def test_a_checkpoint_in_parts(tmp_path):
+def fresh(path, shard_mb=0.0):
+    """The path of a checkpoint of `fast`, whose weights are as they begin."""
     saved = Checkpoint(
         step=1,
         seconds=1.0,
@@ -44,7 +45,12 @@ def test_a_checkpoint_in_parts(tmp_path):
         train_config={},
         ema=build(FAST).state_dict(),
     )
-    checkpoint.save(saved, tmp_path / "best.pt", shard_mb=4)
+    checkpoint.save(saved, path, shard_mb=shard_mb)
+    return path
+
+
+def test_a_checkpoint_in_parts(tmp_path):
+    fresh(tmp_path / "best.pt", shard_mb=4)
     assert not (tmp_path / "best.pt").exists()
     assert main([str(tmp_path / "best.pt"), "-o", str(tmp_path / "model.onnx")]) == 0
     assert (tmp_path / "model.onnx").exists()
@@ -76,6 +82,21 @@ def test_missing_folder(tmp_path, capsys):
 
 def test_folder_as_output(tmp_path, capsys):
     assert "is a folder" in fails(capsys, tmp_path / "last.pt", "-o", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--half", "--gate", "none"], "no blur/ folder"),
+        (["--int8", "--gate", "none", "--calibrate", "none"], "no pictures in"),
+    ],
+)
+def test_missing_pictures_are_told_before_the_network_is_traced(
+    tmp_path, capsys, monkeypatch, flags, said
+):
+    monkeypatch.setattr(write, "_to_onnx", lambda *_: pytest.fail("traced"))
+    saved = fresh(tmp_path / "last.pt")
+    assert said in fails(capsys, saved, "-o", tmp_path / "model.onnx", *flags)
 
 
 def test_checkpoint_as_output(tmp_path, capsys):
@@ -111,10 +132,11 @@ def test_int8_without_pairs_says_why_they_are_needed(capsys):
     assert "int8 needs --gate PAIRS: what it costs must be measured" in capsys.readouterr().err
 
 
-def test_twins_need_a_name_that_theirs_can_be_made_of(capsys):
+def test_twins_that_would_not_be_found_are_refused(capsys):
+    """`streamdeblur` would look for the twins of my.v2 under my.int8.onnx."""
     with pytest.raises(SystemExit):
-        main(["last.pt", "--twins", "--gate", "pairs", "-o", "my.v2"])
-    assert "--twins: my.v2 must end in .onnx, as its twins do" in capsys.readouterr().err
+        main(["last.pt", "-o", "my.v2", "--twins", "--gate", "pairs"])
+    assert "end that of -o in .onnx, as in my.v2.onnx" in capsys.readouterr().err
 
 
 def test_pictures_to_calibrate_on_are_for_int8(capsys):

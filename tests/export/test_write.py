@@ -243,11 +243,16 @@ def refuse(*_, **__):
 @SLOW
 def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(write.Deblurrer, "load", refuse)  # as if there were no OpenVINO
+    asked = []
+    monkeypatch.setattr(
+        write, "reference", lambda *with_: asked.append(1) or verify.reference(*with_)
+    )
     checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
     flags = ["--twins", "--gate", str(pairs), "--calibrate", str(pairs / "blur")]
     assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx"), *flags]) == 0
     printed = capsys.readouterr().out
     assert printed.count("10% allowed") == 3
+    assert len(asked) == 2 * 2  # for both pairs: once in fp32, and once in bf16
     names = ["tiny.onnx", "tiny.fp16.onnx", "tiny.int8.onnx"]
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", *names}
     frames = next(verify.proving_frames())
@@ -263,14 +268,6 @@ def test_twins_lie_beside_the_file_and_say_what_they_cost(pairs, tmp_path, capsy
     assert main([str(checkpoint), "-o", str(tmp_path / "tiny.onnx")]) == 0  # of other weights, say
     printed = capsys.readouterr().out
     assert "tiny.int8.onnx beside it is of an earlier export: --twins makes it again" in printed
-
-
-def test_missing_pairs_are_told_before_the_work(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(write, "export", refuse)
-    checkpoint = checkpoint_of(restless("fast"), tmp_path / "last.pt")
-    flags = ["--half", "--gate", str(tmp_path / "none"), "-o", str(tmp_path / "tiny.onnx")]
-    assert main([str(checkpoint), *flags]) == 1
-    assert str(tmp_path / "none") in capsys.readouterr().err
 
 
 @SLOW

@@ -248,7 +248,9 @@ def test_bad_models_are_one_line(pairs, tmp_path, capsys):
 def test_other_flags_that_cannot_work_are_one_line(pairs, onnx, tmp_path, capsys):
     flags = ["--data", pairs, "--model", onnx]
     assert "three or more frames" in fails(capsys, *flags, "--video")
-    assert "no folder to write" in fails(capsys, *flags, "--json", tmp_path / "none" / "a.json")
+    missing = tmp_path / "none"
+    told = fails(capsys, *flags, "--json", missing / "a.json")
+    assert f"there is no folder {missing} to write a.json in" in told
     assert "is a folder" in fails(capsys, *flags, "--json", tmp_path)
 
 
