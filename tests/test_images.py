@@ -325,11 +325,11 @@ UNFIT: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: bytes(pyvips.Image.black(20_000, 20_000).write_to_buffer(".png")),
         "more than 134217728",
     ),
-    "text": ("in.png", lambda: b"This is no image.\n" * 50, "is it a whole JPEG"),
-    "half a file": ("in.png", lambda: encoded(noise(3), ".png")[:3000], "is it a whole JPEG"),
-    "half a JPEG": ("in.jpg", lambda: encoded(noise(3), ".jpg")[:1500], "is it a whole JPEG"),
+    "text": ("in.png", lambda: b"This is no image.\n" * 50, "is it a whole JPEG, PNG"),
+    "half a file": ("in.png", lambda: encoded(noise(3), ".png")[:3000], "is it a whole JPEG, PNG"),
+    "half a JPEG": ("in.jpg", lambda: encoded(noise(3), ".jpg")[:1500], "is it a whole JPEG, PNG"),
     "an SVG": ("in.png", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "in.png"),
-    "nothing": ("in.jpg", lambda: b"", "is it a whole JPEG"),
+    "nothing": ("in.jpg", lambda: b"", "is it a whole JPEG, PNG"),
 }
 
 

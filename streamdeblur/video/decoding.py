@@ -77,6 +77,7 @@ class FileDecoder:
         self.sought: Fraction | None = None
         """What was sought to come to `begin`, in seconds of the file's clock; None if nothing."""
         self._packets_read = 0
+        self._is_closed = False
         self._checksums = SliceChecksums()
         self._open()
         self._start = start
@@ -100,6 +101,7 @@ class FileDecoder:
 
     def close(self) -> None:
         """Let go of the file. Harmless when repeated."""
+        self._is_closed = True
         close_reader(self.container, self.stream)
 
     def pictures(self) -> Generator[av.VideoFrame, None, None]:
@@ -124,9 +126,10 @@ class FileDecoder:
                 yield picture
                 self.damage.frames += picture.is_corrupt  # not that of one behind `end`
             self._miss(reached)
-            self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
         finally:
             self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
+            if not self._is_closed:
+                self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""
