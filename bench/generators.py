@@ -33,7 +33,8 @@ from streamdeblur.errors import ModelError
 from streamdeblur.spec import ModelSpec
 from streamdeblur.values import whole
 from train import cost
-from train.generator import PAPER, build
+from train.architecture import PAPER
+from train.generator import build
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
 NETWORKS: dict[str, Callable[[], nn.Module]] = {

@@ -31,7 +31,8 @@ from streamdeblur.network.binding import BoundSession, pinned
 from streamdeblur.network.devices import CPU, CUDA
 from streamdeblur.network.session import Setting, open_session
 from streamdeblur.spec import ModelSpec
-from train.generator import GeneratorConfig, build
+from train.architecture import GeneratorConfig
+from train.generator import build
 
 Check = dict[str, Any]
 _SPEEDS = {

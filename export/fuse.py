@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from train.generator import FastGenerator, PaperGenerator, SeparableConv
+from train.generator import Network
+from train.paper import SeparableConv
 
 HALF_RANGE = 127.5
 """Levels between the middle grey and white: a network's 1.0."""
@@ -23,9 +24,7 @@ FuseSeparable = Literal["auto", "never", "always"]
 M = TypeVar("M", bound=nn.Module)
 
 
-def optimise(
-    network: PaperGenerator | FastGenerator, *, fuse_separable: FuseSeparable = "auto"
-) -> fx.GraphModule:
+def optimise(network: Network, *, fuse_separable: FuseSeparable = "auto") -> fx.GraphModule:
     """All rewrites that pay, in order; the result has the contract of `in_levels`.
 
     `auto` keeps separable pairs: on processors, the only place measured, the dense form of 256

@@ -17,9 +17,8 @@ from torch import nn
 
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import INPUT_NAME
-from train.generator import FastGenerator, PaperGenerator
+from train.generator import Network
 
-Network = PaperGenerator | FastGenerator
 Frames = NDArray[np.uint8]
 """RGB, shape (N, H, W, 3)."""
 Run = Callable[[Frames], Sequence[NDArray[Any]]]

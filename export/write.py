@@ -24,7 +24,6 @@ from export.quantise import quantise
 from export.verify import (
     TOLERANCE,
     Frames,
-    Network,
     Parity,
     in_onnxruntime,
     in_torch,
@@ -37,6 +36,7 @@ from streamdeblur.spec import FINITE_NAME, INPUT_NAME, OUTPUT_NAME, ModelSpec
 from train import checkpoint
 from train.checkpoint import Checkpoint
 from train.config import HARMLESS, without_folders
+from train.generator import Network
 
 AXES = ("batch", "height", "width")
 

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from train.generator import FastGenerator, GeneratorConfig, PaperGenerator, build
+from train.architecture import GeneratorConfig
+from train.generator import Network, build
 
 FORMAT_VERSION = 1
 
@@ -147,7 +148,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         part.unlink(missing_ok=True)
 
 
-def load_network(path: Path) -> tuple[Checkpoint, PaperGenerator | FastGenerator]:
+def load_network(path: Path) -> tuple[Checkpoint, Network]:
     """A checkpoint and its network, with the averaged weights, in evaluation mode.
 
     Raises:

@@ -15,7 +15,7 @@ import torch
 from rich.table import Table
 from torch import Tensor, nn
 
-from train.generator import SeparableConv
+from train.paper import SeparableConv
 
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from train.generator import SLOPE
+from train.layers import SLOPE
 
 
 class PatchDiscriminator(nn.Sequential):

@@ -39,9 +39,9 @@ def finish(
     Raises:
         ValueError: the two are different networks, or there is nothing to mix with or to core.
     """
+    from train.architecture import GeneratorConfig
     from train.checkpoint import Checkpoint
     from train.config import without_folders
-    from train.generator import GeneratorConfig
 
     shape = replace(GeneratorConfig.from_dict(saved.generator_config), coring=coring)
     if coring and shape.architecture != "fast":
@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     # After parsing, so that --help and mistyped flags answer at once.
     from train import checkpoint, metrics
-    from train.generator import GeneratorConfig, build
+    from train.architecture import GeneratorConfig
+    from train.generator import build
 
     try:
         checkpoint.refuse_output(options.out)

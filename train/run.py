@@ -13,16 +13,11 @@ from torch import Tensor
 
 from train import checkpoint, processes
 from train.adversary import Adversary
+from train.architecture import ARCHITECTURES, GeneratorConfig
 from train.checkpoint import Checkpoint
 from train.config import HARMLESS, TrainConfig
 from train.data import Samples
-from train.generator import (
-    ARCHITECTURES,
-    FastGenerator,
-    GeneratorConfig,
-    PaperGenerator,
-    build,
-)
+from train.generator import Network, build
 from train.losses import pixel_loss
 from train.optimizer import Optimizer
 from train.precision import mixed
@@ -34,10 +29,10 @@ class Run:
     """The networks, their optimizers, and how far they have come."""
 
     config: TrainConfig
-    network: PaperGenerator | FastGenerator
+    network: Network
     forward: Callable[[Tensor], Tensor]
     """The network, compiled if that was asked for."""
-    ema: PaperGenerator | FastGenerator
+    ema: Network
     optimizer: Optimizer
     adversary: Adversary | None
     """If the run has an adversarial phase."""

@@ -16,7 +16,8 @@ def main(argv: list[str] | None = None) -> int:
     from rich.console import Console
 
     from train import cost
-    from train.generator import ARCHITECTURES, build
+    from train.architecture import ARCHITECTURES
+    from train.generator import build
 
     with torch.device("meta"):  # shapes without weights
         network = build(ARCHITECTURES[options.arch])

@@ -16,8 +16,9 @@ from export import engines, write
 from export.__main__ import main
 from tests.tiny_onnx import foreign
 from train import checkpoint
+from train.architecture import FAST
 from train.checkpoint import Checkpoint
-from train.generator import FAST, build
+from train.generator import build
 
 
 def fails(capsys, *arguments):

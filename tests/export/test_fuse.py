@@ -11,7 +11,10 @@ from torch import fx, nn
 
 from export import fuse
 from export.graph import ExportGraph
-from train.generator import SLOPE, GeneratorConfig, SeparableConv, build
+from train.architecture import GeneratorConfig
+from train.generator import build
+from train.layers import SLOPE
+from train.paper import SeparableConv
 
 TINY_FAST = GeneratorConfig(architecture="fast", widths=(8, 12), blocks=(1, 1, 1))
 TINY_PAPER = GeneratorConfig(architecture="paper", widths=(8, 8, 16), blocks=(1,), dropout=0.5)

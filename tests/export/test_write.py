@@ -19,8 +19,9 @@ from export import verify, write
 from export.__main__ import main
 from streamdeblur.errors import ModelError
 from streamdeblur.spec import ModelSpec
+from train.architecture import GeneratorConfig
 from train.checkpoint import Checkpoint, save
-from train.generator import GeneratorConfig, build
+from train.generator import build
 
 CONFIGS = {
     "fast": GeneratorConfig(architecture="fast", widths=(8, 12), blocks=(1, 1, 1)),

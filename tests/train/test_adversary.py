@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from train import adversary, run
+from train.architecture import GeneratorConfig
 from train.config import TrainConfig
 from train.discriminator import PatchDiscriminator
-from train.generator import GeneratorConfig
 from train.metrics import psnr
 from train.schedule import Plan
 

@@ -12,7 +12,8 @@ from torch import nn
 
 from bench.rivals import DeblurGanGenerator, NafStyleGenerator
 from train import cost
-from train.generator import FAST, PAPER, build
+from train.architecture import FAST, PAPER
+from train.generator import build
 from train.summary import main
 
 

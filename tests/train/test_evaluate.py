@@ -15,10 +15,11 @@ from scipy.ndimage import gaussian_filter
 from tests.tiny_onnx import identity, invert, language_model
 from tests.train.conftest import photograph
 from train import metrics
+from train.architecture import GeneratorConfig
 from train.checkpoint import Checkpoint, save
 from train.evaluate import main
 from train.evaluation.restorer import open_restorer
-from train.generator import GeneratorConfig, build
+from train.generator import build
 from train.pictures import read_picture
 
 TINY = GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1))

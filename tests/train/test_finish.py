@@ -6,8 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from train import checkpoint, finish
+from train.architecture import GeneratorConfig
 from train.checkpoint import Checkpoint
-from train.generator import GeneratorConfig, build
+from train.generator import build
 
 SHAPE = GeneratorConfig(widths=(8, 8), blocks=(1, 1, 1))
 

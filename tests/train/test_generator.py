@@ -9,14 +9,10 @@ torch = pytest.importorskip("torch")
 import torch.nn.functional as F
 from torch import nn
 
-from train.generator import (
-    ARCHITECTURES,
-    PAPER,
-    AttentiveSeparableBlock,
-    GeneratorConfig,
-    _trust,
-    build,
-)
+from train.architecture import ARCHITECTURES, PAPER, GeneratorConfig
+from train.fast import _trust
+from train.generator import build
+from train.paper import AttentiveSeparableBlock
 
 TINY_FAST = GeneratorConfig(architecture="fast", widths=(4, 4, 4), blocks=(1, 1, 1, 1, 1))
 TINY_PAPER = GeneratorConfig(architecture="paper", widths=(4, 4, 16), blocks=(1,), dropout=0.5)

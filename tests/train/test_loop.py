@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.ports import free_port
 from train import checkpoint, loop, metrics, run
+from train.architecture import GeneratorConfig
 from train.config import TrainConfig
 from train.data import Samples
-from train.generator import GeneratorConfig
 from train.schedule import Plan, plan
 from train.watch import Watch
 
@@ -421,7 +421,7 @@ import torch.distributed as dist
 from train import processes, run
 from train.config import TrainConfig
 from train.data import Samples
-from train.generator import GeneratorConfig
+from train.architecture import GeneratorConfig
 from train.schedule import plan
 
 torch.set_num_threads(1)

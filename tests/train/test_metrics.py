@@ -9,7 +9,8 @@ from PIL import Image
 
 from tests.train.conftest import photograph
 from train import metrics
-from train.generator import GeneratorConfig, build
+from train.architecture import GeneratorConfig
+from train.generator import build
 
 
 def test_psnr_of_a_known_error():

@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 torch = pytest.importorskip("torch")
+from train.architecture import GeneratorConfig
 from train.config import TrainConfig
-from train.generator import GeneratorConfig, build
+from train.generator import build
 from train.muon import Muon, orthogonal
 from train.optimizer import Optimizer
 from train.precision import has_bfloat16, mixed

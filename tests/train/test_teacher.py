@@ -6,9 +6,9 @@ torch = pytest.importorskip("torch")
 from torch import nn
 
 from train import run
+from train.architecture import GeneratorConfig
 from train.config import TrainConfig
 from train.data import Samples
-from train.generator import GeneratorConfig
 from train.teacher import Teacher
 
 CPU = torch.device("cpu")

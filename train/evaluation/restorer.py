@@ -16,7 +16,8 @@ from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import ModelError
 from streamdeblur.network.views import averaged
 from train import checkpoint, metrics
-from train.generator import GeneratorConfig, build
+from train.architecture import GeneratorConfig
+from train.generator import build
 
 Device = Literal["auto", "cpu", "cuda"]
 
