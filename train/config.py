@@ -116,6 +116,8 @@ class TrainConfig:
                 raise ValueError(f"{_flag(name)} is a share, above 0 and up to 1")
         if self.finetune < 1 and not (self.pixel or self.fft or self.psnr):
             raise ValueError("--pixel, --fft and --psnr are all 0: there is nothing to learn by")
+        if self.finetune and self.crops[-1] < 32:
+            raise ValueError("--finetune needs last --crops of 32 or more, for the discriminator")
         if self.epochs and self.minutes:
             raise ValueError("--epochs and --minutes exclude each other")
         if self.epochs and not self.pairs:

@@ -58,6 +58,7 @@ def test_settings_that_cannot_work_are_usage_errors(capsys):
         (["--val-every", "0"], "--val-every must be at least 1"),
         (["--crops", "0"], "multiples of 16"),
         (["--threads", "-1"], "--threads must be 0 or more"),
+        (["--finetune", "0.1", "--crops", "32", "16"], "last --crops of 32 or more"),
         (["--lr", "0"], "--lr must be more than 0"),
         (["--lr", "nan"], "--lr must be more than 0"),
         (["--lr-finetune", "-1"], "--lr-finetune must be 0 or more"),
