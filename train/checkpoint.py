@@ -144,6 +144,8 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     try:
         part.write_bytes(content)
         os.replace(part, path)
+    except OSError as error:  # which names no file where the disk is full
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 

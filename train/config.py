@@ -7,6 +7,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+_FROM_ZERO_UP = (
+    *("epochs", "minutes", "threads", "warmup", "seed", "clip", "extent", "lr_finetune"),
+    *("pixel", "fft", "psnr", "adversarial", "perceptual"),
+)
+"""Settings of any size, but not below 0."""
+
 
 def option(default: Any, text: str) -> Any:
     """A setting with its `--help` text."""
@@ -97,9 +103,11 @@ class TrainConfig:
         for name in ("steps", "batch", "draws", "reuse", "val_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{_flag(name)} must be at least 1")
-        for name in ("epochs", "minutes", "threads", "warmup", "seed", "clip", "extent"):
+        for name in _FROM_ZERO_UP:
             if not getattr(self, name) >= 0:  # nan is neither
                 raise ValueError(f"{_flag(name)} must be 0 or more")
+        if not self.lr > 0:
+            raise ValueError("--lr must be more than 0")
         for name in ("share_high_rate", "share_pairs", "ema", "finetune"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{_flag(name)} is a share, from 0 to 1")
@@ -108,6 +116,8 @@ class TrainConfig:
                 raise ValueError(f"{_flag(name)} is a share, above 0 and up to 1")
         if self.finetune < 1 and not (self.pixel or self.fft or self.psnr):
             raise ValueError("--pixel, --fft and --psnr are all 0: there is nothing to learn by")
+        if self.finetune and self.crops[-1] < 32:
+            raise ValueError("--finetune needs last --crops of 32 or more, for the discriminator")
         if self.epochs and self.minutes:
             raise ValueError("--epochs and --minutes exclude each other")
         if self.epochs and not self.pairs:

@@ -26,6 +26,10 @@ PROTOCOL = (
 )
 
 
+SMALLEST = 11
+"""Pixels either way that a window of SSIM needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """The figures of one picture. PSNR in dB."""
@@ -57,8 +61,8 @@ def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]
     """Read the pairs of `folders`, named after their blurred files.
 
     Raises:
-        FileNotFoundError, ValueError: as `find_pairs` and `read_picture`; twins differ in size, or
-            a gain in PSNR cannot be measured.
+        FileNotFoundError, ValueError: as `find_pairs` and `read_picture`; twins differ in size, are
+            too small, or a gain in PSNR cannot be measured.
     """
     found = [pair for folder in folders for pair in find_pairs(folder, blur_folder)]
     with ThreadPoolExecutor() as pool:
@@ -67,6 +71,8 @@ def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]
 
 def _loaded(paths: tuple[Path, Path]) -> Pair:
     name, (blurred, sharp) = paths[0], map(read_picture, paths)
+    if min(blurred.shape[:2]) < SMALLEST:
+        raise ValueError(f"{name} is too small to judge: {SMALLEST} pixels either way are needed")
     measured = finite_psnr(blurred, sharp, name), ssim(blurred, sharp)
     return Pair(name.stem, blurred, sharp, *measured)
 

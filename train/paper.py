@@ -85,7 +85,10 @@ class AttentiveSeparableBlock(nn.Module):
 
 
 class PaperGenerator(nn.Module):
-    """The paper's generator: 3,133,582 parameters, which is its 11.9 MB of fp32."""
+    """The paper's generator: 3,133,582 parameters, which is its 11.9 MB of fp32.
+
+    Zeros around the features, and biases in all convolutions but the depthwise ones [read].
+    """
 
     multiple_of = 4
     receptive_field = None

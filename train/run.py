@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -120,6 +121,18 @@ def look(figures: Figures) -> dict[str, float]:
         if not math.isfinite(value):
             raise ValueError(f"{name} is {value} at step {figures.step}: lower the learning rate")
     return values
+
+
+def refuse_full_disk(run: Run) -> None:
+    """Raise OSError where not one checkpoint would fit, before the work and not after it."""
+    weights = sum(each.numel() * each.element_size() for each in run.network.parameters())
+    needed = 3 * weights  # themselves, their average, and a moment of each at least
+    free = shutil.disk_usage(run.config.out).free
+    if free < needed:
+        raise OSError(
+            f"{run.config.out} has {free / 1e6:.0f} MB left, and a checkpoint takes "
+            f"{needed / 1e6:.0f} or more: make room, or pass another --out"
+        )
 
 
 def save(run: Run, path: Path, *, for_use: bool = False) -> None:

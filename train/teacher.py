@@ -36,6 +36,11 @@ class Teacher:
         if config.teacher is None:
             return None
         network = checkpoint.load_network(config.teacher)[1].to(device)
+        if any(crop % network.multiple_of for crop in config.crops):
+            raise ValueError(
+                f"--teacher {config.teacher} takes multiples of {network.multiple_of} pixels: "
+                "choose such --crops"
+            )
         return cls(network, config.teacher_share, amp=config.amp)
 
     @torch.no_grad()

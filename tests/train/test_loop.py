@@ -1,12 +1,14 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -343,10 +345,17 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=r"No space left on device: .*last\.pt"):
         checkpoint.save(empty, path)
     assert [p.name for p in tmp_path.iterdir()] == ["last.pt"]
     assert checkpoint.load(path).step == 1
+
+
+def test_a_disk_without_room_for_a_checkpoint_is_told_before_the_first_step(config, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(loop, "advance", lambda *_: pytest.fail("a step was made"))
+    with pytest.raises(OSError, match=r"run has 0 MB left, and a checkpoint takes \d+ or more"):
+        loop.train(config, quiet())
 
 
 def test_a_checkpoint_of_another_network_is_refused(config):

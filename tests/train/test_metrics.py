@@ -83,6 +83,13 @@ def test_pairs_of_two_sizes_are_refused(pairs):
         metrics.load_pairs([pairs])
 
 
+def test_pairs_without_room_for_a_window_are_refused(pairs):
+    for kind, level in (("blur", 1), ("sharp", 2)):
+        Image.new("RGB", (90, 10), (level,) * 3).save(pairs / kind / "1.png")
+    with pytest.raises(ValueError, match=r"blur/1\.png is too small to judge: 11 pixels"):
+        metrics.load_pairs([pairs])
+
+
 def test_a_pair_of_equal_pictures_is_refused(pairs):
     shutil.copy(pairs / "sharp" / "1.png", pairs / "blur" / "1.png")
     with pytest.raises(ValueError, match=r"blur/1\.png equals its sharp twin"):

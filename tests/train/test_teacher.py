@@ -70,6 +70,15 @@ def test_a_taught_batch_depends_on_the_step_alone(photos, tmp_path, monkeypatch)
     assert not torch.equal(jumped[1], sharp)
 
 
+def test_a_teacher_takes_crops_of_its_own_multiples(photos, tmp_path, monkeypatch):
+    shape = GeneratorConfig(widths=(8, 8, 8, 8), blocks=(0,) * 7)
+    monkeypatch.setattr(run, "ARCHITECTURES", {"fast": shape})
+    config = TrainConfig(photos=(photos,), crops=(32, 48), out=tmp_path, device="cpu")
+    run.save(run.start(config, CPU), tmp_path / "teacher.pt", for_use=True)
+    with pytest.raises(ValueError, match="takes multiples of 32 pixels"):
+        Samples(replace(config, teacher=tmp_path / "teacher.pt"), CPU)
+
+
 def test_a_teacher_that_is_not_there_is_an_error(photos, tmp_path):
     config = TrainConfig(photos=(photos,), crops=(32,), teacher=tmp_path / "none.pt")
     with pytest.raises(FileNotFoundError, match=r"none\.pt"):

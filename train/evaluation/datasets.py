@@ -24,8 +24,6 @@ PAIRS_PROTOCOL = (
     "after Wang et al. 2004); SSIM-3D: 11x11x11 windows over pixels and channels, edges "
     "replicated (MATLAB's ssim on RGB, as MPRNet, Restormer and NAFNet report)"
 )
-_SMALLEST = 11
-"""Pixels either way that a window of SSIM needs."""
 _LINEAR = {"blur": ", which in GoPro is averaged linearly", "blur_gamma": ", averaged with gamma"}
 
 
@@ -73,7 +71,7 @@ def open_data(
         return _koehler(folder, found)
     pairs = find_pairs(folder, blur_folder)
     for pair in pairs:
-        _check_sizes(pair, _SMALLEST)
+        _check_sizes(pair, metrics.SMALLEST)
     cases = []
     for blurred, sharp in pairs:
         parts = blurred.relative_to(folder).with_suffix("").parts
