@@ -16,7 +16,7 @@ from streamdeblur.frames import VideoInfo
 from streamdeblur.live.addresses import Address
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.containers import NO_TIMES
-from streamdeblur.video.ffmpeg import close_reader, explained, reason
+from streamdeblur.video.ffmpeg import close_reader, described, explained, reason
 from streamdeblur.video.headers import chroma_location, picture_stream, video_info
 
 _OPENING = 10.0  # seconds in which the first picture, and each other, must come
@@ -43,7 +43,7 @@ class Connection:
             )
         try:
             self._stream = picture_stream(self._container, address.shown)
-            self._location = chroma_location(self._container, self._stream)
+            self._location = chroma_location(described(self._container), self._stream)
             context = self._stream.codec_context
             context.flags |= Flags.low_delay
             context.copy_opaque = True

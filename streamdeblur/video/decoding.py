@@ -20,7 +20,7 @@ from av.packet import Packet
 from streamdeblur.correction import planar_copy
 from streamdeblur.errors import VideoError
 from streamdeblur.video.damage import Damage, SliceChecksums
-from streamdeblur.video.ffmpeg import close_reader
+from streamdeblur.video.ffmpeg import close_reader, described
 from streamdeblur.video.hardware import accelerator, choose_decoder
 from streamdeblur.video.headers import (
     chroma_location,
@@ -129,7 +129,8 @@ class FileDecoder:
         finally:
             self.damage.frames += max(0, self._checksums.wrong - self.damage.packets)
             if not self._is_closed:
-                self.damage.late_tracks = tracks_met(self.container) - len(self.container.streams)
+                met = tracks_met(described(self.container))
+                self.damage.late_tracks = met - len(self.container.streams)
 
     def nothing_read(self) -> str:
         """Why no picture has come."""
@@ -153,12 +154,13 @@ class FileDecoder:
         self.container = self.container_for(self._accelerator)
         try:
             self.stream = picture_stream(self.container, self.path)
-            if needs_dolby_vision(self.container, self.stream):
+            description = described(self.container)
+            if needs_dolby_vision(description, self.stream):
                 raise VideoError(
                     f"{self.path} has colours that only Dolby Vision's own data make right (as in"
                     " its profile 5), which can't be kept: convert it to HDR10 or SDR first"
                 )
-            self.chroma_location = chroma_location(self.container, self.stream)
+            self.chroma_location = chroma_location(description, self.stream)
         except BaseException:
             self.container.close()
             raise

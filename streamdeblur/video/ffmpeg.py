@@ -64,7 +64,11 @@ def close_reader(container: InputContainer, stream: VideoStream) -> None:
 
 
 def described(container: InputContainer) -> str:
-    """FFmpeg's description of a file, as its tools print it in the most talkative mode."""
+    """FFmpeg's description of a file, as its tools print it in the most talkative mode.
+
+    To be asked before decoding begins, or when it has ended: FFmpeg is made talkative for it, and a
+    decoder's threads would each have to wait for the interpreter with what they say.
+    """
     before = av.logging.get_level()
     av.logging.set_level(av.logging.VERBOSE)
     av.logging.set_libav_level(av.logging.VERBOSE)

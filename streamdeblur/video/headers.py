@@ -23,7 +23,6 @@ from av.video.stream import VideoStream
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
 from streamdeblur.video.covers import is_still
-from streamdeblur.video.ffmpeg import described
 
 MICROSECOND = Fraction(1, 1_000_000)
 _USUAL_RATE = Fraction(25)  # where a file does not say, and only as a hint
@@ -46,9 +45,9 @@ def begins_late(stream: Stream) -> bool:
     return isinstance(stream, VideoStream) and stream.codec_context is not None and not stream.width
 
 
-def tracks_met(container: InputContainer) -> int:
-    """How many tracks a file has turned out to have: some appear when their time has come."""
-    return len(re.findall(r"^ *Stream #0:\d+", described(container), re.MULTILINE))
+def tracks_met(description: str) -> int:
+    """How many tracks a file, as `described`, has turned out to have: some appear late."""
+    return len(re.findall(r"^ *Stream #0:\d+", description, re.MULTILINE))
 
 
 def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
@@ -125,15 +124,9 @@ def _either(pictures: int, containers: int) -> int:
     return containers if pictures == UNSPECIFIED else pictures
 
 
-def chroma_location(container: InputContainer, stream: VideoStream) -> str | None:
-    """The last word in `yuv420p10le(tv, progressive, topleft)`: PyAV has no attribute for it.
-
-    To be asked before decoding begins: FFmpeg is made talkative for it, and a decoder's threads
-    would each have to wait for the interpreter with what they say.
-    """
-    found = re.search(
-        rf"Stream #0:{stream.index}\b.*? \w+\(([^()]*)\), \d+x\d+", described(container)
-    )
+def chroma_location(description: str, stream: VideoStream) -> str | None:
+    """The last word in `yuv420p10le(tv, progressive, topleft)`: PyAV has no attribute for it."""
+    found = re.search(rf"Stream #0:{stream.index}\b.*? \w+\(([^()]*)\), \d+x\d+", description)
     last = found[1].split(", ")[-1] if found else ""
     return last if last in _CHROMA_LOCATIONS else None
 
@@ -141,15 +134,14 @@ def chroma_location(container: InputContainer, stream: VideoStream) -> str | Non
 _CHROMA_LOCATIONS = {"left", "center", "topleft", "top", "bottomleft", "bottom"}
 
 
-def needs_dolby_vision(container: InputContainer, stream: VideoStream) -> bool:
+def needs_dolby_vision(description: str, stream: VideoStream) -> bool:
     """Whether the colours are right only with what Dolby Vision stores beside the picture.
 
     So it is in its profile 5 and those without another meaning in AV1 (10.0) and MV-HEVC (20.0).
-    To be asked before decoding begins, as above.
     """
     own = rf"Stream #0:{stream.index}\b(?:(?!Stream #).)*"
     record = r"DOVI configuration[^\n]* profile: (?:5|(?:10|20),[^\n]* compatibility id: 0),"
-    return bool(re.search(own + record, described(container), re.DOTALL))
+    return bool(re.search(own + record, description, re.DOTALL))
 
 
 def _side_data(picture: av.VideoFrame) -> dict[SideData, bytes]:
