@@ -53,9 +53,9 @@ def is_image(path: Path) -> bool:
 
 def foreign(path: Path) -> str:
     """Why a still picture of this name cannot be deblurred; empty if that is not known."""
-    if path.suffix.lower() not in (*_FOREIGN_IMAGES, *_RAW_IMAGES):
-        return ""
     kind = path.suffix.lower()
+    if kind not in (*_FOREIGN_IMAGES, *_RAW_IMAGES):
+        return ""
     return f"{kind} pictures can't be written back: convert it to .png or .tif first"
 
 
@@ -78,9 +78,9 @@ def tasks_of(names: Iterable[str], folder: Path | None, recursive: bool) -> list
     """What is to be done, each file once, in the order given.
 
     A folder stands for the videos and images in it, without results of earlier runs and cameras'
-    raw files, which often lie beside an image of each. Results go
-    beside the inputs as `NAME.deblurred.EXT`, or into `folder` under the name of the input, below
-    the same subfolders; those of a folder of numbered frames into one beside it, under their names.
+    raw files, which often lie beside an image of each. Results go beside the inputs as
+    `NAME.deblurred.EXT`, or into `folder` under the name of the input, below the same subfolders;
+    those of a folder of numbered frames into one beside it, under their names.
 
     Args:
         names: files, folders and patterns.

@@ -88,11 +88,14 @@ def test_gpu_check_does_what_it_can_without_a_gpu_and_says_what_it_could_not(
 
 
 def _run(module: str, *flags: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
-    )
+    done = _ended(module, *flags)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def _ended(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *flags]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_scaling_prints_sizes_threads_and_precisions(tmp_path: Path) -> None:
@@ -134,9 +137,7 @@ def test_mistakes_about_pictures_are_one_line(flags: list[str], said: str) -> No
 
 
 def _assert_refused(module: str, flags: list[str], said: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", module, *flags], cwd=ROOT, capture_output=True, text=True
-    )
+    done = _ended(module, *flags)
     assert done.returncode == 1
     assert done.stderr.startswith(f"{module.removeprefix('bench.')}: error: ")
     assert said in done.stderr
