@@ -45,18 +45,15 @@ class Batch:
         if not open_tasks:
             return
         self._command.network()  # without it none can be done
-        ledger = None
         if self._command.options.resume:
-            ledger = Ledger(settings_identity(self._command), self._command.say)
-        open_tasks = [task for task in open_tasks if self._is_left(task, ledger)]
+            self._command.ledger = Ledger(settings_identity(self._command), self._command.say)
+        open_tasks = [task for task in open_tasks if self._is_left(task)]
         try:
             for task, problem in self._results(open_tasks):
                 if problem is not None:
                     self.failed[task] = _reason(problem)
                 else:
                     self.done.append(task)
-                    if ledger:
-                        ledger.note(task.path, task.output)
         except KeyboardInterrupt as stop:
             raise KeyboardInterrupt("; ".join(filter(None, [self._left(), str(stop)]))) from None
         finally:
@@ -81,9 +78,9 @@ class Batch:
             else:
                 yield from ((task, self._video(task)) for task in some)
 
-    def _is_left(self, task: Task, ledger: Ledger | None) -> bool:
+    def _is_left(self, task: Task) -> bool:
         """Whether a task is to be done, and can be; its folder is made."""
-        overwrite = self._command.options.overwrite
+        ledger, overwrite = self._command.ledger, self._command.options.overwrite
         try:
             if ledger and ledger.is_done(task.path, task.output, overwrite=overwrite):
                 self.skipped.add(task)

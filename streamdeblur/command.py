@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # a mistake is told before ONNX Runtime is loaded
     from streamdeblur.deblurrer import Deblurrer
     from streamdeblur.display import Display
+    from streamdeblur.ledger import Ledger
     from streamdeblur.report import Report
 
 
@@ -25,6 +26,8 @@ class Command:
     """Told each line that a person should know."""
     report: Report | None = None
     """Gets an account of each file; None where none was asked for."""
+    ledger: Ledger | None = None
+    """Takes down what is complete, with --resume."""
     networks: list[Deblurrer] = field(default_factory=list)
     """Those that were loaded: first that which was asked for, then what stands in for it."""
 
@@ -61,6 +64,11 @@ class Command:
         )
         self.networks.append(network)
         return network
+
+    def note(self, path: Path, output: Path, part: Path) -> None:
+        """Take down that `part`, made of `path`, is complete and about to be `output`."""
+        if self.ledger:
+            self.ledger.note(path, output, part)
 
     @contextmanager
     def reporting(self) -> Iterator[None]:

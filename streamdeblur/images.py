@@ -194,10 +194,16 @@ class ImageOutput:
         refuse_paths(path, part_name(path), original, overwrite)
         self._overwrite = overwrite
 
-    def write(self, image: StillImage, samples: NDArray[Any]) -> None:
+    def write(
+        self,
+        image: StillImage,
+        samples: NDArray[Any],
+        note: Callable[[Path], None] = lambda part: None,
+    ) -> None:
         """Write samples with all else that the image file holds.
 
-        What equals the input is the input, byte for byte, if its format is to stay.
+        What equals the input is the input, byte for byte, if its format is to stay. `note` is told
+        the file that is complete, just before that gets its name.
 
         Raises:
             VideoError: the format cannot hold them, or the file cannot be written.
@@ -212,6 +218,7 @@ class ImageOutput:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # a power cut must not leave the name without its content
+            note(part)
             publish(part, self.path, self._overwrite)
         except OSError as error:
             raise VideoError(f"can't write {self.path}: {error.strerror}") from error

@@ -171,8 +171,13 @@ def _kept(source: FileSource, sink: FileSink, command: Command) -> Iterator[None
         except KeyboardInterrupt:
             raise KeyboardInterrupt("what was sent stands" if sink.is_pipe else "") from None
         return
+
+    def note(part: Path) -> None:
+        if not source.decode_errors:  # which is to be said again
+            command.note(source.path, sink.path, part)
+
     journal = Journal(sink.path, _identity(source, sink, command))
-    sink.keep_work(journal)
+    sink.keep_work(journal, note)
     source.skip(journal.frames)
     if journal.changes:
         say(f"starting anew, since this changed: {', '.join(journal.changes)}")

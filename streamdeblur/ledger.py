@@ -15,7 +15,7 @@ import onnxruntime
 from streamdeblur.command import Command
 from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.errors import VideoError
-from streamdeblur.resume import finished_before, identity_of_input, work_folder
+from streamdeblur.resume import clear_finished, identity_of_input
 from streamdeblur.versions import installed
 
 # What of the command line changes nothing of the output, or is known more exactly.
@@ -48,18 +48,14 @@ class Ledger:
             OSError: there is no input.
         """
         if self.has(path, output):
+            clear_finished(output, {"input": identity_of_input(path), **self._settings})
             return True
-        if overwrite or not output.exists():
-            return False
-        if not work_folder(output).exists():
+        if output.exists() and not overwrite:
             raise VideoError(
                 f"{output} exists, but is not known to be of this input with these settings:"
                 " --overwrite makes it anew"
             )
-        if not finished_before(output, {"input": identity_of_input(path), **self._settings}):
-            return False
-        self.note(path, output)
-        return True
+        return False
 
     def has(self, path: Path, output: Path) -> bool:
         """Whether `output` is as it was written, of the input `path` and these settings."""
@@ -67,19 +63,23 @@ class Ledger:
         if folder not in self._folders:
             self._folders[folder] = _read(folder / NAME)
         try:
-            return self._folders[folder].get(output.name) == self._line(path, output)
+            return self._folders[folder].get(output.name) == self._line(path, output, output)
         except OSError:
             return False  # there is no output, or no input
 
-    def note(self, path: Path, output: Path) -> None:
-        """Take down that `output` is complete; where that cannot be written, say so once."""
+    def note(self, path: Path, output: Path, part: Path) -> None:
+        """Take down that `part` is complete and about to be `output`.
+
+        Before that has its name: afterwards, a run could be killed in between, and nobody would
+        know the result. Where it cannot be written, that is said once.
+        """
         if self._is_broken:
             return
         ledger = output.parent / NAME
         try:
             with ledger.open("a", encoding="utf-8") as file:
                 # On a line of its own, even after one that a power cut left in the middle.
-                file.write("\n" + json.dumps(self._line(path, output)))
+                file.write("\n" + json.dumps(self._line(path, output, part)))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -88,8 +88,9 @@ class Ledger:
                 f"can't write {ledger}: {error.strerror}; --resume will not know what is done"
             )
 
-    def _line(self, path: Path, output: Path) -> dict[str, Any]:
-        found = output.stat()
+    def _line(self, path: Path, output: Path, content: Path) -> dict[str, Any]:
+        """What is taken down of an output, whose content may have another name still."""
+        found = content.stat()
         return {
             "output": output.name,
             "size": found.st_size,
@@ -104,15 +105,12 @@ def once(path: Path, output: Path, command: Command, work: Callable[[], None]) -
     Raises:
         StreamDeblurError: it could not be done.
     """
-    if not command.options.resume:
-        work()
-        return
-    ledger = Ledger(settings_identity(command), command.say)
-    if ledger.is_done(path, output, overwrite=command.options.overwrite):
-        command.say(f"{output} is there already, of the same input and settings: nothing to do")
-        return
+    if command.options.resume:
+        ledger = command.ledger = Ledger(settings_identity(command), command.say)
+        if ledger.is_done(path, output, overwrite=command.options.overwrite):
+            command.say(f"{output} is there already, of the same input and settings: nothing to do")
+            return
     work()
-    ledger.note(path, output)
 
 
 def settings_identity(command: Command) -> dict[str, Any]:

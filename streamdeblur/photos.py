@@ -102,7 +102,7 @@ def deblur_images(
         notices = notices_of(image, output.path)
         for notice in notices:
             command.say(notice)
-        output.write(image, samples)
+        output.write(image, samples, lambda part: command.note(image.path, output.path, part))
         if command.report:
             account = command.report.account(image.path, output.path, is_image=True)
             account.turns = image.turns

@@ -22,7 +22,7 @@ from streamdeblur.video.ffmpeg import translated
 from streamdeblur.video.outputs import part_name
 from streamdeblur.video.parts import lock
 
-_FORMAT = 1
+_FORMAT = 2
 _FILES = ("packets", "journal.new", "journal.json")
 _ENDS = 1 << 20  # bytes at either end of the input that are looked at
 _HEAD = struct.Struct("<qQ")  # of a packet: pts, and bytes that follow
@@ -63,8 +63,6 @@ class _State:
     """Frames in closed segments."""
     bytes: int = 0
     """Length of the packets of those."""
-    named: int | None = None
-    """Size of the finished output, noted before it gets its name; None before that."""
 
 
 class Journal:
@@ -140,12 +138,6 @@ class Journal:
                 pts, size = _HEAD.unpack(head)
                 yield pts, read(file, size)
 
-    def name(self, size: int) -> None:
-        """Note that the output is complete, so many bytes long, and about to get its name."""
-        self._state.named = size
-        with translated(f"can't keep work in {self.folder}"):
-            self._save()
-
     def close(self) -> None:
         """Let go of the folder, which stays. Harmless when repeated."""
         self._packets.close()
@@ -166,23 +158,16 @@ class Journal:
         flush_folder(self.folder)
 
 
-def finished_before(output: Path, made_of: Mapping[str, Any]) -> bool:
-    """Whether an output that exists is complete, and no unfinished work is to replace it.
-
-    A run can be killed between giving its output the name and removing the last of its work, which
-    is removed then.
+def clear_finished(output: Path, made_of: Mapping[str, Any]) -> None:
+    """Remove the work for an output that is complete, if a run was killed before it did that.
 
     Args:
-        output: that exists.
-        made_of: what is to be the same in the identity of the work, as far as that is known.
+        output: that is complete.
+        made_of: what is the same in the identity of its work; that of other work stays.
     """
     state = _read(work_folder(output))  # the last of the work that is removed
-    if state is None or not made_of.items() <= state.identity.items():
-        return False
-    if state.named != output.stat().st_size:
-        return False
-    _clear(output)
-    return True
+    if state is None or made_of.items() <= state.identity.items():
+        _clear(output)
 
 
 def _clear(output: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -140,12 +140,13 @@ class FileSink:
         """What tells this way of encoding from others."""
         return self._track.identity()
 
-    def keep_work(self, journal: Journal) -> None:
+    def keep_work(self, journal: Journal, note: Callable[[Path], None]) -> None:
         """Keep what is encoded where it survives an interruption. To be called before writing.
 
-        The frames that the journal has are not to be written again.
+        The frames that the journal has are not to be written again. `note` is told the file that
+        is complete, just before that gets its name.
         """
-        self._journal, self.frames_kept = journal, journal.frames
+        self._journal, self._note, self.frames_kept = journal, note, journal.frames
         self._picture = SegmentedTrack(self._track, journal)
 
     def write(self, frame: Frame) -> None:
@@ -245,7 +246,7 @@ class FileSink:
         with self._growing:
             os.fsync(self._growing.fileno())
         if self._journal:
-            self._journal.name(self._part.stat().st_size)
+            self._note(self._part)
         self._growing = None  # whatever comes, the result stays
         with translated(f"can't write {self.path}; the result is in {self._part}"):
             publish(self._part, self.path, self._overwrite)

@@ -15,11 +15,12 @@ import pytest
 import pyvips
 from numpy.typing import NDArray
 
-from streamdeblur import metadata
+from streamdeblur import images, metadata
 from streamdeblur.cli import main
 from streamdeblur.deblurrer import Deblurrer
 from streamdeblur.errors import VideoError
 from streamdeblur.images import ImageOutput, corrected_samples, read_image
+from streamdeblur.video.parts import publish
 from tests.tiny_onnx import identity
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # turned by 90
@@ -392,6 +393,23 @@ def test_resume_takes_an_image_of_the_same_settings_alone_for_done(
     assert "nothing to do" in capfd.readouterr().err
     assert main([str(path), "-m", model, "--resume", "--strength", "0.5"]) == 1
     assert "is not known to be of this input with these settings" in capfd.readouterr().err
+
+
+def test_a_run_killed_when_it_has_named_an_image_is_complete(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def killed(*names: Any) -> None:
+        publish(*names)
+        raise KeyboardInterrupt
+
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(noise(3), ".png"))
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "publish", killed)
+        assert main([str(path), "-m", model, "--resume"]) == 130
+    capfd.readouterr()
+    assert main([str(path), "-m", model, "--resume"]) == 0
+    assert "nothing to do" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

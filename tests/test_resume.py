@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamdeblur import ledger, sinks
+from streamdeblur import sinks
 from streamdeblur.cli import main
 from streamdeblur.errors import VideoError
 from streamdeblur.resume import Journal, work_folder
@@ -214,32 +213,48 @@ def test_work_that_cannot_be_understood_is_done_again(
     assert times(output) == times(clip)
 
 
-def test_a_run_killed_after_it_named_its_output_is_complete(
-    make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
+@pytest.mark.parametrize("call", ["publish", "flush_folder"])
+def test_a_run_killed_before_or_after_it_names_its_output_is_gone_on_with_or_complete(
+    make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, call: str, capfd: Capture
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    clip = make_clip(pts=range(FRAMES))
+    output = clip.with_name("clip.deblurred.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(sinks, call, killed)
+        assert main([str(clip), "-m", model, "--resume"]) == 130
+    assert output.exists() == (call == "flush_folder")
+    assert work_folder(output).exists()
+    lines(capfd)
+    assert main([str(clip), "-m", model, "--resume"]) == 0
+    assert ("is there already" in lines(capfd)[-1]) == (call == "flush_folder")
+    assert times(output) == times(clip)
+    assert not work_folder(output).exists()
+
+
+def test_what_is_left_of_the_work_for_a_complete_output_is_removed_unless_it_is_other_work(
+    make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, interrupt: Interrupt
 ) -> None:
     clip = make_clip(pts=range(FRAMES))
     output = clip.with_name("clip.deblurred.mp4")
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "remove", lambda journal: journal.close())
         assert main([str(clip), "-m", model, "--resume"]) == 0
-    assert json.loads((work_folder(output) / "journal.json").read_text())["named"]
     content, work = output.read_bytes(), shutil.copytree(work_folder(output), clip.parent / "work")
-    for gone in ("", "packets"):  # it may have been removed in part
+    for gone in ([], ["packets"], ["packets", "journal.json"]):  # in the order of removal
         shutil.copytree(work, work_folder(output), dirs_exist_ok=True)
-        (work_folder(output) / gone).unlink() if gone else None
-        clip.with_name(ledger.NAME).unlink()  # which is written after that
+        for name in gone:
+            (work_folder(output) / name).unlink()
         assert main([str(clip), "-m", model, "--resume"]) == 0
-        assert "is there already" in lines(capfd)[-1]
         assert not work_folder(output).exists()
-        assert output.read_bytes() == content
-    shutil.copytree(work, work_folder(output))
-    assert main([str(clip), "-m", model, "--resume", "--strength", "0.5"]) == 1
-    assert f"{output} exists; pass --overwrite" in lines(capfd)[-1]
-    clip.with_name(ledger.NAME).unlink()
-    (work_folder(output) / "journal.json").write_text("{}")  # which says nothing of the output
-    assert main([str(clip), "-m", model, "--resume"]) == 1
-    assert f"{output} exists; pass --overwrite" in lines(capfd)[-1]
+    other = [str(clip), "-m", model, "--resume", "--strength", "0.5", "--overwrite"]
+    interrupt(13, KeyboardInterrupt())
+    assert main(other) == 130
+    assert main([str(clip), "-m", model, "--resume"]) == 0  # of these settings it is complete
     assert (work_folder(output) / "packets").exists()
+    assert output.read_bytes() == content
 
 
 def test_a_run_stopped_while_it_puts_all_together_has_nothing_left_to_do_but_that(
@@ -267,7 +282,8 @@ def test_an_output_that_other_work_would_replace_is_refused(
     assert main([str(clip), "-m", model, "--resume"]) == 130
     output.write_text("precious")
     assert main([str(clip), "-m", model, "--resume"]) == 1
-    assert lines(capfd)[-1] == f"error: {output} exists; pass --overwrite to replace it"
+    assert f"{output} exists, but is not known to be of this input" in lines(capfd)[-1]
+    assert output.read_text() == "precious"
     assert main([str(clip), "-m", model, "--resume", "--overwrite"]) == 0
     assert times(output) == times(clip)
 
