@@ -78,7 +78,7 @@ def choose_encoding(
     if not codec and encoder != _FAMILIES.get(info.codec):
         becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
     if hardware:
-        encoder, told = _accelerated(info, size, encoder, container, hardware)
+        encoder, told = _accelerated(info, size, encoder, container, hardware, wishes.live)
         becomes += told
     layout, changes = _layout(info, size, encoder, container, wishes.live)
     if encoder == "rawvideo" and not takes_raw(container, layout):
@@ -88,7 +88,7 @@ def choose_encoding(
 
 
 def _accelerated(
-    info: VideoInfo, size: tuple[int, int], software: str, container: str, wish: str
+    info: VideoInfo, size: tuple[int, int], software: str, container: str, wish: str, live: bool
 ) -> tuple[str, list[str]]:
     """A hardware encoder that does all that `software` would do, and what a person should know.
 
@@ -97,6 +97,8 @@ def _accelerated(
     """
     family = av.Codec(software, "w").canonical_name
     source = planar_layout(av.VideoFormat(info.pix_fmt))
+    if live:
+        source = _shown_by_all(source, software)
     usual = losses(source, _nearest(source, software, size, container))
     failures = []
     for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:

@@ -269,6 +269,18 @@ def test_hardware_that_loses_depth_is_not_taken(monkeypatch: pytest.MonkeyPatch)
     assert "encoded on the processor: h264_qsv: it loses depth" in encoding.notices[0]
 
 
+@pytest.mark.parametrize(("maker", "layout"), [("amf", "yuv420p"), ("qsv", "nv12")])
+def test_hardware_records_a_webcam_as_the_processor_would(
+    monkeypatch: pytest.MonkeyPatch, maker: str, layout: str
+) -> None:
+    """Which would not keep the finer colour of a live picture either."""
+    if f"h264_{maker}" not in av.codecs_available:
+        pytest.skip(f"this FFmpeg has no h264_{maker}")
+    monkeypatch.setattr(encoders, "encoder_failure", lambda *_: "")
+    encoding = chosen(maker, "yuvj422p", of="mjpeg", live=True)
+    assert (encoding.encoder, encoding.pix_fmt) == (f"h264_{maker}", layout)
+
+
 def test_a_family_without_hardware_stays_on_the_processor() -> None:
     encoding = chosen("gpu", of="ffv1")
     assert encoding.encoder == "ffv1"
