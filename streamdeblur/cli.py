@@ -226,7 +226,7 @@ def _go_live(source: LiveSource | RealtimeSource, command: Command) -> int:
         with command.display(live_display(live, _say)) as draw, suppress(KeyboardInterrupt):
             live.run(draw)  # Ctrl-C is the normal end
     command.say(live.summary())
-    return 0
+    return 1 if live.failed else 0
 
 
 def _have_stderr() -> None:

@@ -31,6 +31,8 @@ class Outputs:
         self._finishing: list[tuple[Detached, str]] = []
         self._lost_before = 0
         self._stalled: set[Detached] = set()
+        self.failed = False
+        """Whether one of them was given up."""
 
     def show(self, preview: PreviewSink) -> None:
         """Give the frames to a window, before all others."""
@@ -54,13 +56,18 @@ class Outputs:
         self._finishing.append((output, done))
 
     def write(self, frame: Frame) -> None:
-        """Hand a frame to each output.
+        """Hand a frame to each output; one that has failed is given up, and said.
 
         Raises:
-            Exception: what one of them has failed with.
+            Exception: what the last of them has failed with.
         """
-        for output in self._all:
-            output.write(frame)
+        for output in list(self._all):
+            try:
+                output.write(frame)
+            except (StreamDeblurError, OSError) as error:
+                if len(self._all) == 1:
+                    raise
+                self._give_up(output, error)
 
     def attend(self) -> None:
         """Say what has become of those that ended, and which ones hang."""
@@ -86,10 +93,7 @@ class Outputs:
     def lost(self) -> int:
         """Frames that recordings and the like have lost because they could not keep up."""
         outputs = [*self._all, *(output for output, _ in self._finishing)]
-        watched = (PreviewSink, ServeSink)  # who only watches misses nothing
-        return self._lost_before + sum(
-            output.dropped for output in outputs if not isinstance(output.sink, watched)
-        )
+        return self._lost_before + sum(map(_lost, outputs))
 
     def close(self) -> None:
         """Finish all of them, and wait for the end of it.
@@ -111,6 +115,12 @@ class Outputs:
         output.close()
         self._say(done)
 
+    def _give_up(self, output: Detached, error: Exception) -> None:
+        self.failed = True
+        self._lost_before += _lost(output)
+        self._all.remove(output)
+        self._say(f"{error}; the other outputs go on")
+
     def _tell_of_stalls(self) -> None:
         """Say once of each output that it hangs: a receiver may take nothing, and not go away."""
         stalled = {output for output in self._all if output.busy_for > _STALL}
@@ -118,3 +128,8 @@ class Outputs:
             name = getattr(output.sink, "shown", None) or getattr(output.sink, "path", "an output")
             self._say(f"{name} takes nothing: frames for it are lost meanwhile")
         self._stalled = stalled
+
+
+def _lost(output: Detached) -> int:
+    """Frames that an output has missed; who only watches misses nothing."""
+    return 0 if isinstance(output.sink, (PreviewSink, ServeSink)) else output.dropped

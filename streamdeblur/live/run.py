@@ -87,7 +87,7 @@ class Live:
         """Go on until the source ends, a sink is closed, or `quit` is asked for.
 
         Raises:
-            VideoError: the source was lost for good, or an output failed.
+            VideoError: the source was lost for good, or the last output failed.
             ModelError: the network failed.
         """
 
@@ -134,6 +134,11 @@ class Live:
         return self._outputs.lost
 
     @property
+    def failed(self) -> bool:
+        """Whether an output was given up while others went on."""
+        return self._outputs.failed
+
+    @property
     def rate(self) -> float:
         """Frames per second, of late."""
         if len(self._times) < 2 or self._times[-1] == self._times[0]:
@@ -169,6 +174,8 @@ class Live:
                 self._note(messages.popleft(), aloud=True)
         self._take_loaded()
         self._outputs.attend()
+        if self._recording is not None and self._recording.is_done:  # it has failed
+            self._recording = None
         if self._preview is not None:
             away = [self._source.away] if self._source.away else []
             self._preview.text = [self.figures(progress), self._running(), *away]

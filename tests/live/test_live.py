@@ -337,6 +337,39 @@ def test_frames_that_a_recording_has_lost_are_told(
     assert f"{live.lost} not recorded or sent" in live.summary()
 
 
+def test_an_output_that_fails_ends_no_other(watched: tuple[Live, list[str]]) -> None:
+    live, said = watched
+    sink = Sink()
+    with live:
+        for output in (Sink(fails=True), sink):
+            live.add(output)
+        live.run(lambda progress: live.obey("quit") if len(sink.taken) > 5 else None)
+    assert said == ["the disk is full; the other outputs go on"]
+    assert live.failed
+
+
+def test_the_last_output_that_fails_ends_the_run(watched: tuple[Live, list[str]]) -> None:
+    live, said = watched
+    with live:
+        for _ in range(2):
+            live.add(Sink(fails=True))
+        with pytest.raises(VideoError, match="the disk is full"):
+            live.run()
+    assert len(said) == 1
+
+
+def test_a_recording_that_failed_is_over(
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capfd: Capture
+) -> None:
+    def fail(*_: object) -> None:
+        raise VideoError("can't write a.part.mkv: No space left on device")
+
+    monkeypatch.setattr(Recording, "write", fail)
+    assert main([SHORT, *options, "-o", "a.mp4", "-o", "b.m3u8"]) == 1
+    assert "No space left on device; the other outputs go on" in capfd.readouterr().err
+    assert len(levels("b.m3u8")) > 10
+
+
 def test_a_model_is_loaded_once_and_one_at_a_time(watched: tuple[Live, list[str]]) -> None:
     live, said = watched
     loads: list[str] = []
