@@ -16,6 +16,9 @@ Image = NDArray[np.uint8]
 """RGB, shape (H, W, 3), full range, C-contiguous."""
 
 
+_WIDEST = 4.0  # times as wide as high, or as high as wide: pixels of real cameras are up to 2
+
+
 class Frame:
     """One picture and the moment it is shown.
 
@@ -112,6 +115,12 @@ class VideoInfo:
     """HDR content light levels MaxCLL and MaxFALL, in cd/m²."""
     unkept: tuple[str, ...] = ()
     """Facts of the picture that cannot be passed on to an encoder, in words."""
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height, for displays: 1 if untagged, or beyond belief."""
+        aspect = float(self.sample_aspect_ratio or 1)
+        return aspect if 1 / _WIDEST <= aspect <= _WIDEST else 1.0
 
 
 class FrameSource(Protocol):

@@ -75,7 +75,7 @@ def assembled(
         if has_window:
             _show(live, source, options, say)
         if options.serve:
-            page = ServeSink(network, *options.serve)
+            page = ServeSink(network, *options.serve, pixel_aspect=source.info.pixel_aspect)
             for notice in page.notices:
                 say(notice)
             live.serve(page)
@@ -103,7 +103,8 @@ def _show(
 ) -> None:
     """Open the window; where there is none, another output will do."""
     try:
-        live.show(PreviewSink(f"streamdeblur: {source.shown}", compare=options.compare))
+        title, aspect = f"streamdeblur: {source.shown}", source.info.pixel_aspect
+        live.show(PreviewSink(title, compare=options.compare, pixel_aspect=aspect))
     except VideoError as error:
         if not (options.serve or options.output or options.virtual_cam):
             raise

@@ -26,12 +26,13 @@ class PreviewSink(ClosedInTheEnd):
         title: of the window.
         compare: begin with the frame as it came at the left of the mouse, the sharp one at its
             right; a key changes that.
+        pixel_aspect: width of a pixel over its height.
 
     Raises:
         VideoError: there is no display, or no OpenCV that has windows.
     """
 
-    def __init__(self, title: str, *, compare: bool = False) -> None:
+    def __init__(self, title: str, *, compare: bool = False, pixel_aspect: float = 1.0) -> None:
         self.commands: deque[str] = deque()
         """What the person asked for and the window cannot do: stronger, weaker, model, snapshot,
         record. To be taken from the left."""
@@ -39,6 +40,7 @@ class PreviewSink(ClosedInTheEnd):
         """Lines to show for a moment: to be put in at the right."""
         self.text: list[str] = []
         """Lines to show all the time, unless the person puts them out."""
+        self._pixel_aspect = pixel_aspect
         self._wants, self._paused = 1 + compare, False
         self._shown: Frame | None = None
         self._pictures_shown = 0
@@ -100,6 +102,7 @@ class PreviewSink(ClosedInTheEnd):
         message: dict[str, Any] = {"pictures": len(pictures), "text": self.text}
         if pictures:
             message["height"], message["width"] = pictures[0].shape[:2]
+            message["aspect"] = self._pixel_aspect
         if self.notes:
             message["note"] = self.notes.popleft()
         assert self._window.stdin is not None

@@ -77,17 +77,26 @@ class ServeSink(ClosedInTheEnd):
         host: the address or name of this computer to be reached at. Unless it is a loopback
             address, viewers need the token that `url` holds.
         port: 0 is any that is free.
+        pixel_aspect: width of a pixel over its height.
 
     Raises:
         VideoError: the address is not this computer's, or the port cannot be used.
     """
 
-    def __init__(self, network: Adjustable, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        network: Adjustable,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        pixel_aspect: float = 1.0,
+    ) -> None:
         self.statistics = Statistics()
         """What the page shows of the run; set anew as it changes."""
         self.notices: tuple[str, ...] = ()
         """What a person should know, one line each."""
         self._network, self._newest = network, Newest()
+        self._pixel_aspect = pixel_aspect
         listening = listen(host, port)
         address, bound_port = listening.getsockname()[:2]
         is_private = ipaddress.ip_address(address).is_loopback
@@ -202,6 +211,7 @@ class ServeSink(ClosedInTheEnd):
             **asdict(self.statistics),
             "strength": self._network.strength,
             "frames": self._newest.number,
+            "pixel_aspect": self._pixel_aspect,
             "webrtc": self._peers is not None and not self._peers.is_full,
         }
         return "application/json", json.dumps(state).encode()

@@ -7,11 +7,13 @@ OpenCV's Qt does not raise but ends the process.
 When a window is possible the program says so with the line `ready`. Then each message gets one
 answer; both are a line of JSON. A message is
 
-    {"pictures": 2, "height": 480, "width": 640, "text": ["30.0 frames/s"], "note": "saved"}
+    {"pictures": 2, "height": 480, "width": 640, "aspect": 1.0, "text": ["30.0 frames/s"],
+     "note": "saved"}
 
 and after it as many pictures as it says, as RGB rows: none, the sharp one, or the original and the
-sharp one. Without pictures the last ones stay. `text` is the overlay, `note` a line of its own
-that is shown for a while. The answer comes when the window has been drawn:
+sharp one. `aspect` is the width of a pixel over its height. Without pictures the last ones stay.
+`text` is the overlay, `note` a line of its own that is shown for a while. The answer comes when the
+window has been drawn:
 
     {"commands": ["stronger"], "wants": 2, "paused": false}
 
@@ -82,17 +84,16 @@ class Window:
         shape = message.get("height", 0), message.get("width", 0), 3
         size = shape[0] * shape[1] * 3
         pictures = [
-            cv2.cvtColor(
-                np.frombuffer(stream.read(size), np.uint8).reshape(shape), cv2.COLOR_RGB2BGR
-            )
+            _squared(np.frombuffer(stream.read(size), np.uint8).reshape(shape), message["aspect"])
             for _ in range(message["pictures"])
         ]
         if pictures:
             if not self.pictures or pictures[-1].shape != self.pictures[-1].shape:
-                scale = min(1.0, _LARGEST[0] / shape[1], _LARGEST[1] / shape[0])
-                cv2.resizeWindow(self.title, round(shape[1] * scale), round(shape[0] * scale))
+                height, width, _ = pictures[-1].shape
+                scale = min(1.0, _LARGEST[0] / width, _LARGEST[1] / height)
+                cv2.resizeWindow(self.title, round(width * scale), round(height * scale))
             self.is_stale = True
-            self.pictures = pictures  # type: ignore[assignment]  # cvtColor keeps uint8
+            self.pictures = pictures
         text = message.get("text", self.text)
         self.is_stale |= text != self.text
         self.text = text
@@ -171,6 +172,15 @@ def show(title: str, messages: BinaryIO, answers: BinaryIO, *, split: bool = Fal
             return
         answers.write(json.dumps(window.answer()).encode() + b"\n")
         answers.flush()
+
+
+def _squared(picture: Picture, aspect: float) -> Picture:
+    """An RGB picture as BGR with square pixels: stretched, so that none of its own are lost."""
+    height, width, _ = picture.shape
+    size = (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
+    if size != (width, height):
+        picture = cv2.resize(picture, size)  # type: ignore[assignment]  # it keeps uint8
+    return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # type: ignore[return-value]  # so does this
 
 
 def _write(picture: NDArray[Any], lines: list[str]) -> None:

@@ -68,7 +68,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 
 
 @contextmanager
-def running(network: Network, host: str = "127.0.0.1", port: int = 0) -> Iterator[ServeSink]:
+def running(
+    network: Network, host: str = "127.0.0.1", port: int = 0, pixel_aspect: float = 1.0
+) -> Iterator[ServeSink]:
     """Frames come, some with another shade so that coders of video have work."""
     stop = threading.Event()
 
@@ -81,7 +83,7 @@ def running(network: Network, host: str = "127.0.0.1", port: int = 0) -> Iterato
             sink.write(Frame(av.VideoFrame(2, 2, "rgb24"), images[0], 0, sharp))
 
     thread = threading.Thread(target=run)
-    with ServeSink(network, host, port) as sink:
+    with ServeSink(network, host, port, pixel_aspect=pixel_aspect) as sink:
         thread.start()
         try:
             yield sink
@@ -180,6 +182,20 @@ def test_the_page_tells_of_the_run_and_of_other_viewers_wishes(
     ]  # fmt: skip
     network.strength = 0.25
     eventually(lambda: text(browser, "percent") == "25 %")
+
+
+@pytest.mark.parametrize("way_wanted", WAYS)
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(
+    browser: webdriver.Chrome, way_wanted: str
+) -> None:
+    with running(Network(), pixel_aspect=1.5) as sink:
+        open_page(browser, sink.url, way_wanted)
+
+        def ratio() -> float:
+            box = browser.execute_script("return canvas.getBoundingClientRect().toJSON()")
+            return float(box["width"] / box["height"])
+
+        eventually(lambda: abs(ratio() - 1.5 * 160 / 120) < 0.02, lambda: str(ratio()))
 
 
 def test_a_snapshot_is_saved(browser: webdriver.Chrome, sink: ServeSink, tmp_path: Path) -> None:

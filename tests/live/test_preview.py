@@ -199,6 +199,16 @@ def test_the_split_follows_the_mouse(start: Start, display: Display) -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("camera", ["size=80x120,setsar=2", "size=160x60,setsar=1/2"])
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(
+    start: Start, display: Display, camera: str
+) -> None:
+    """As of PAL cameras: the window is 160x120 all the same."""
+    start("--compare", camera=f"lavfi:color=red:rate=25:{camera}")
+    wait_for_window(display, 120, CYAN)
+    assert shows(display, 40, RED)
+
+
 def test_strength_goes_down_and_up(start: Start, display: Display) -> None:
     start()
     wait_for_window(display, 32, CYAN)

@@ -45,6 +45,7 @@ def test_the_state_tells_of_the_run(sink: ServeSink) -> None:
         "dropped": 3,
         "strength": 1.0,
         "frames": 0,
+        "pixel_aspect": 1.0,
         "webrtc": sink.notices == (),
     }
 
