@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from typing import Any
 
 import av
 from av.codec.context import Flags
 from av.error import EOFError as EndOfStream
 from av.error import ExitError, FFmpegError
+from av.packet import Packet
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
 from streamdeblur.live.addresses import Address
+from streamdeblur.live.catching_up import caught_up
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.containers import NO_TIMES
 from streamdeblur.video.ffmpeg import close_reader, described, explained, reason
@@ -49,6 +52,7 @@ class Connection:
             context.copy_opaque = True
             context.thread_type = "SLICE"  # threads of whole frames would each keep one back
             self._has_end = address.ends or self._container.duration is not None
+            self._is_paced = address.paced or self._has_end
             # Of MJPEG by HTTP, FFmpeg would take every 25 frames for a second.
             self._has_times = self._has_end or not self._container.format.flags & NO_TIMES
             self._pictures = self._decoded()
@@ -87,7 +91,7 @@ class Connection:
 
     def __iter__(self) -> Iterator[tuple[av.VideoFrame, float]]:
         """Yield pictures, each with the moment its data came, in monotonic seconds; then close."""
-        pace = Pace() if self._address.paced or self._has_end else None
+        pace = Pace() if self._is_paced else None
         try:
             while self._first is not None:
                 picture, captured = self._first
@@ -104,14 +108,24 @@ class Connection:
         self._pictures.close()
         close_reader(self._container, self._stream)
 
+    def _packets(self) -> Iterator[Packet[Any]]:
+        """What is to be decoded of that which comes."""
+        if self._is_paced or not self._has_times:
+            return self._came()
+        return caught_up(self._came(), self._stream.index)
+
+    def _came(self) -> Iterator[Packet[Any]]:
+        # All tracks are read: where sound alone goes on, somebody must notice it.
+        for packet in self._container.demux():
+            packet.opaque = time.monotonic()
+            yield packet
+
     def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:
         latest = time.monotonic()
         try:
-            # All tracks are read: where sound alone goes on, somebody must notice it.
-            for packet in self._container.demux():
+            for packet in self._packets():
                 pictures: list[av.VideoFrame] = []
                 if packet.stream.index == self._stream.index:
-                    packet.opaque = time.monotonic()
                     with suppress(FFmpegError):  # streams are joined in the middle, or damaged
                         pictures = self._stream.decode(packet)
                 for picture in pictures:

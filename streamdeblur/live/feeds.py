@@ -33,8 +33,9 @@ class LiveSource(ClosedInTheEnd):
 
     When the stream ends, breaks or gives nothing for a while it is opened again, at once and then
     with growing pauses of 1 s at most. Time goes on meanwhile: pts have a gap as long as the
-    outage. Frames are upright, and may change their size; `info` is that of the first. None is
-    dropped here: who may be slower than the source takes `latest(source)`, as `run` does by itself.
+    outage. Frames are upright, and may change their size; `info` is that of the first. Who may be
+    slower than the source takes `latest(source)`, as `run` does by itself: here nothing is dropped
+    until it is a second late, and then what comes before the newest key frame.
 
     Args:
         address: as `live_address` makes it.

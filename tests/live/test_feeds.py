@@ -191,6 +191,25 @@ def test_a_crawling_stream_is_neither_lost_nor_hurried() -> None:
     assert np.mean(steps) > 0.06  # 80 ms each; a burst would come in no time
 
 
+def test_a_stream_that_is_read_too_slowly_is_not_followed_ever_later() -> None:
+    with Broadcast() as station, live(station.url) as source:
+        began, frames = time.monotonic(), iter(source)
+        shown = []
+        while time.monotonic() - began < 6:
+            shown.append(next(frames))
+            time.sleep(0.1)  # at 10 frames a second, 25 come
+        spent = time.monotonic() - began
+        assert not source.messages
+    assert spent - shown[-1].pts / SECOND < 2.5  # 3.6 s if each was taken
+    assert len(shown) > 20
+    assert all(bar(frame) == frame.pts // 40_000 % 64 for frame in shown)  # and none is spoilt
+
+
+def bar(frame: Frame) -> int:
+    """The column of the moving bar."""
+    return int(frame.image.mean(axis=(0, 2)).argmax())
+
+
 def test_a_stream_may_come_back_in_another_size() -> None:
     with Broadcast() as station, live(station.url) as source:
         frames = iter(source)
