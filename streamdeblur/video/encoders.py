@@ -77,10 +77,13 @@ def choose_encoding(
     becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
         becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
+    aim = planar_layout(av.VideoFormat(info.pix_fmt))
+    if wishes.live:
+        aim = _shown_by_all(aim, encoder)
     if hardware:
-        encoder, told = _accelerated(info, size, encoder, container, hardware, wishes.live)
+        encoder, told = _accelerated(aim, size, encoder, container, hardware)
         becomes += told
-    layout, changes = _layout(info, size, encoder, container, wishes.live)
+    layout, changes = _layout(info, aim, size, encoder, container)
     if encoder == "rawvideo" and not takes_raw(container, layout):
         raise VideoError(f"{container} files can't hold raw {layout}: use .nut or --codec ffv1")
     options = options_for(info, encoder, wishes)
@@ -88,25 +91,29 @@ def choose_encoding(
 
 
 def _accelerated(
-    info: VideoInfo, size: tuple[int, int], software: str, container: str, wish: str, live: bool
+    aim: str, size: tuple[int, int], software: str, container: str, wish: str
 ) -> tuple[str, list[str]]:
     """A hardware encoder that does all that `software` would do, and what a person should know.
+
+    Args:
+        aim: the layout that is to come as close as they can.
+        size: of the pictures, (width, height) in pixels.
+        software: the encoder on the processor.
+        container: FFmpeg's name of it.
+        wish: `gpu`, or a maker.
 
     Raises:
         VideoError: that of the maker asked for does not.
     """
     family = av.Codec(software, "w").canonical_name
-    source = planar_layout(av.VideoFormat(info.pix_fmt))
-    if live:
-        source = _shown_by_all(source, software)
-    usual = losses(source, _nearest(source, software, size, container))
+    usual = losses(aim, _nearest(aim, software, size, container))
     failures = []
     for name in encoders(family) if wish == "gpu" else [f"{family}_{wish}"]:
-        layout = _nearest(source, name, size, container) if name in av.codecs_available else source
+        layout = _nearest(aim, name, size, container) if name in av.codecs_available else aim
         failure = encoder_failure(name, layout, size)
         if not failure and not takes_encoder(container, name):
             failure = "the container does not hold what it makes"
-        lost = [loss for loss in losses(source, layout) if loss not in usual]
+        lost = [loss for loss in losses(aim, layout) if loss not in usual]
         if not failure and lost:
             failure = f"it loses {' and '.join(lost)}"
         if not failure:
@@ -196,16 +203,11 @@ def _codes(encoder: str, size: tuple[int, int]) -> bool:
 
 
 def _layout(
-    info: VideoInfo, size: tuple[int, int], encoder: str, container: str, live: bool
+    info: VideoInfo, aim: str, size: tuple[int, int], encoder: str, container: str
 ) -> tuple[str, list[str]]:
-    """The layout nearest to the input's that the encoder takes at this size, and what it costs.
-
-    Of what is live, which most cameras and screens give in more colour than players know of H.264
-    and HEVC, the nearest that they all show.
-    """
+    """The layout nearest to `aim` that the encoder takes at this size, and what it costs."""
     source = planar_layout(av.VideoFormat(info.pix_fmt))
-    shown = _shown_by_all(source, encoder) if live else source
-    best = _nearest(shown, encoder, size, container)
+    best = _nearest(aim, encoder, size, container)
     if traits(best) == traits(source):
         is_float = av.VideoFormat(info.pix_fmt).components[0].bits > 16
         return best, [f"{info.pix_fmt} is rounded to 16 bits a sample"] if is_float else []
@@ -213,13 +215,16 @@ def _layout(
     cost = f" and loses {' and '.join(lost)}" if lost else ""
     is_odd = _keeps_chroma_whole(encoder) and not fits(source, size)
     odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
-    if best == shown:
+    if best == aim:
         return best, [f"the picture becomes {best}, which every player shows{cost}"]
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
 
 def _shown_by_all(source: str, encoder: str) -> str:
-    """What every player shows of an encoder's codec, as good as `source` as far as that goes."""
+    """What every player shows of an encoder's codec, as good as `source` as far as that goes.
+
+    Most cameras and screens give more colour than players know of H.264 and HEVC.
+    """
     most = {"h264": 8, "hevc": 10}.get(av.Codec(encoder, "w").canonical_name)
     if most is None:
         return source
