@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("picture").add_argument
     add(
         "--strength",
-        type=values.strength,
+        type=values.up_to(1),
         default=1.0,
         metavar="0..1",
         help="how much of the correction is applied (default: %(default)s)",

@@ -50,12 +50,16 @@ def duration(text: str) -> Fraction:
     return seconds
 
 
-def strength(text: str) -> float:
-    """A share, from 0 to 1."""
-    with suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+def up_to(most: int) -> Callable[[str], float]:
+    """What reads numbers from 0 to `most`."""
+
+    def number(text: str) -> float:
+        with suppress(ValueError):
+            if 0 <= float(text) <= most:
+                return float(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and {most}")
+
+    return number
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from streamdeblur.values import up_to
 
 if TYPE_CHECKING:
     from train.checkpoint import Checkpoint
@@ -127,28 +129,16 @@ def _parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN", help="its checkpoint: last.pt or best.pt")
     add("--earlier", type=Path, metavar="FILE",
         help="what the run began with: its steps, hours and curve come first")  # fmt: skip
-    add(
-        "--share", type=_up_to(1), default=0.0, help="of the earlier weights (default: %(default)g)"
-    )
-    add("--scale", type=_up_to(1), default=1.0,
+    add("--share", type=up_to(1), default=0.0,
+        help="of the earlier weights (default: %(default)g)")  # fmt: skip
+    add("--scale", type=up_to(1), default=1.0,
         help="what the last layer is multiplied by (default: %(default)g)")  # fmt: skip
-    add("--coring", type=_up_to(255), default=0.0, metavar="LEVELS",
+    add("--coring", type=up_to(255), default=0.0, metavar="LEVELS",
         help="take back corrections below so many grey levels (default: %(default)g)")  # fmt: skip
     add("--val", type=Path, nargs="+", default=[], metavar="PAIRS", help="what chose it")
     add("--report", type=Path, nargs="+", default=[], metavar="PAIRS", help="what did not")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help="the checkpoint to write")
     return parser
-
-
-def _up_to(most: int) -> Callable[[str], float]:
-    """What reads numbers from 0 to `most`."""
-
-    def number(text: str) -> float:
-        if not 0 <= float(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text} is not between 0 and {most}")
-        return float(text)
-
-    return number
 
 
 if __name__ == "__main__":

@@ -71,10 +71,16 @@ def load_pairs(folders: Iterable[Path], blur_folder: str = "blur") -> list[Pair]
 
 def _loaded(paths: tuple[Path, Path]) -> Pair:
     name, (blurred, sharp) = paths[0], map(read_picture, paths)
-    if min(blurred.shape[:2]) < SMALLEST:
-        raise ValueError(f"{name} is too small to judge: {SMALLEST} pixels either way are needed")
+    refuse_small(name, blurred.shape[:2])
     measured = finite_psnr(blurred, sharp, name), ssim(blurred, sharp)
     return Pair(name.stem, blurred, sharp, *measured)
+
+
+def refuse_small(name: Path, size: tuple[int, int], smallest: int = SMALLEST) -> None:
+    """Raise ValueError if a picture of `size`, (height, width), is too small for what judges it."""
+    if min(size) < smallest:
+        height, width = size
+        raise ValueError(f"{name} is {width}x{height}: too small to judge, {smallest} needed")
 
 
 def finite_psnr(blurred: NDArray[np.uint8], sharp: NDArray[np.uint8], name: Path) -> float:

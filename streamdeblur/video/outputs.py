@@ -93,12 +93,13 @@ def open_output(
     except ValueError as error:
         if form:
             raise VideoError(f"there is no format {form}: leave out --format") from error
+        end = f"no video container ends in “{path.suffix}”" if path.suffix else "it ends in nothing"
         advice = "use -o NAME.mp4, .mov, .mkv, .webm or .avi"
-        raise VideoError(
-            f"can't write {path}: no video container ends in “{path.suffix}”; {advice}"
-        ) from error
+        raise VideoError(f"can't write {path}: {end}; {advice}") from error
     if not is_one_file(output):
-        raise VideoError(f"can't write {path}: {output.format.name} is not one file; use .mp4")
+        name = output.format.name
+        why = "an image holds no video" if name == "image2" else f"{name} is not one file"
+        raise VideoError(f"can't write {path}: {why}; use .mp4")
     return output
 
 

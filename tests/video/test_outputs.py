@@ -29,8 +29,13 @@ def test_outputs_that_cannot_be_are_refused_before_anything_is_written(tmp_path:
     assert message == f"{tmp_path / 'out.mp4'} exists; pass --overwrite to replace it"
     assert "is a folder" in refused(tmp_path)
     assert "use -o NAME.mp4" in refused(tmp_path / "clip.deblurred")  # that of `clip`
-    for name in ("out.xyz", "out", "out.png", "out.m3u8"):
-        assert name in refused(tmp_path / name)
+    for name, why in (
+        ("out.xyz", "no video container ends in “.xyz”"),
+        ("out", "it ends in nothing"),
+        ("out.png", "an image holds no video"),
+        ("out.m3u8", "hls is not one file"),
+    ):
+        assert f"{name}: {why}; use " in refused(tmp_path / name)
     assert "can't hold video" in refused(tmp_path / "out.wav")
     assert (tmp_path / "out.mp4").read_text() == "precious"
 

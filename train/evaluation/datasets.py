@@ -108,9 +108,7 @@ def _compare(sharp: Path, perceptual: Distance | None, picture: NDArray[np.uint8
 def _check_sizes(paths: Iterable[Path], smallest: int) -> None:
     """All alike and at least `smallest` pixels either way."""
     first, *others = paths
-    height, width = size_of(first)
-    if min(width, height) < smallest:
-        raise ValueError(f"{first} is {width}x{height}: too small to judge, {smallest} needed")
+    metrics.refuse_small(first, size := size_of(first), smallest)
     for other in others:
-        if size_of(other) != (height, width):
+        if size_of(other) != size:
             raise ValueError(f"{first} and {other} differ in size")
