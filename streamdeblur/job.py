@@ -78,23 +78,28 @@ def deblur_file(
         account.facts |= _facts(source, sink, network, progress, skipping)
     if options.verbose:
         say(", ".join(f"{stage} {busy:.1f} s" for stage, busy in progress.busy.items()))
-    if source.decode_errors:
-        advice = "try another copy of it" if source.decoder == "software" else "leave out --decoder"
-        raise VideoError(
-            f"{source.path} is damaged ({', '.join(source.damage.losses)}): frames are missing or"
-            f" spoilt in {sink.path}; {advice}"
-        )
     if missing:
         say(
             f"the picture of {source.path} ends {missing:.1f} s before the file should;"
             " if it was cut off, get another copy"
         )
+    _refuse_damage(source, sink.path)
 
 
 def refuse_pipes(source: FileSource, output: Path, options: argparse.Namespace) -> None:
     """Raise VideoError if --resume is asked of what goes through a pipe."""
     if options.resume and (source.is_pipe or str(output) == "-"):
         raise VideoError("what goes through a pipe can't be resumed: leave out --resume")
+
+
+def _refuse_damage(source: FileSource, output: Path) -> None:
+    """Raise VideoError if pictures are missing or spoilt in the output, which is kept."""
+    if source.decode_errors:
+        advice = "try another copy of it" if source.decoder == "software" else "leave out --decoder"
+        raise VideoError(
+            f"{source.path} is damaged ({', '.join(source.damage.losses)}): frames are missing or"
+            f" spoilt in {output}; {advice}"
+        )
 
 
 def _sink(source: FileSource, output: Path, options: argparse.Namespace) -> FileSink:
@@ -173,7 +178,7 @@ def _kept(source: FileSource, sink: FileSink, command: Command) -> Iterator[None
         return
 
     def note(part: Path) -> None:
-        if not source.decode_errors:  # which is to be said again
+        if not source.decode_errors:  # what lacks pictures is not done
             command.note(source.path, sink.path, part)
 
     journal = Journal(sink.path, _identity(source, sink, command))
