@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -67,6 +68,8 @@ def main() -> int:
     parser.add_argument("--codecs", nargs="+", choices=CODECS, default=list(CODECS))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if not shutil.which("ffmpeg"):
+        parser.error("the ffmpeg program is missing, which compares what comes out")
     os.environ["SVT_LOG"] = "1"  # errors only
     rng, counts = random.Random(options.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as folder:

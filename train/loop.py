@@ -23,7 +23,7 @@ from train import checkpoint, cost, metrics, processes
 from train.config import TrainConfig
 from train.data import Samples
 from train.metrics import Pair
-from train.run import Run, advance, look, refuse_full_disk, save, start
+from train.run import Run, advance, look, refuse_out, save, start
 from train.schedule import plan
 from train.watch import Watch, progress_bar
 
@@ -38,8 +38,8 @@ def train(config: TrainConfig, console: Console) -> Path:
         KeyboardInterrupt: Ctrl-C, or a scheduler's SIGTERM; after the step, and last.pt is saved.
         FileNotFoundError, ValueError: the data, or the checkpoint to go on from, is not usable; or
             the run has diverged, and what was saved last stays.
-        OSError: a checkpoint cannot be written, and the one before it stays; or the disk is full
-            before the first step.
+        OSError: a checkpoint cannot be written, and the one before it stays; or none could be
+            from the beginning.
     """
     began = time.monotonic()
     device, rank = processes.join(config.device)
@@ -47,6 +47,7 @@ def train(config: TrainConfig, console: Console) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     run = start(config, device)
+    refuse_out(run)
     samples = Samples(config, device, rank=rank)
     run.config = config = _counted(config, samples)
     judging = rank == 0  # the others wait for its validations with their next gradients
@@ -55,7 +56,6 @@ def train(config: TrainConfig, console: Console) -> Path:
         for folders in (config.val, config.report)
     )
     config.out.mkdir(parents=True, exist_ok=True)
-    refuse_full_disk(run)
     watch = Watch(run, console, writing=judging)
     console.print(f"{config.arch} on {device}, from step {run.step}: {cost.brief(run.network)}")
     console.print(f"{metrics.PROTOCOL}; blurred ones from {config.blur_folder}/")

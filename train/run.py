@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -123,14 +124,20 @@ def look(figures: Figures) -> dict[str, float]:
     return values
 
 
-def refuse_full_disk(run: Run) -> None:
-    """Raise OSError where not one checkpoint would fit, before the work and not after it."""
+def refuse_out(run: Run) -> None:
+    """Raise OSError where not one checkpoint could be written, before the work and not after it."""
+    out = run.config.out
+    there = next(each for each in (out, *out.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is no folder: pass another --out")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} is not yours to write in: pass another --out")
     weights = sum(each.numel() * each.element_size() for each in run.network.parameters())
     needed = 3 * weights  # themselves, their average, and a moment of each at least
-    free = shutil.disk_usage(run.config.out).free
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise OSError(
-            f"{run.config.out} has {free / 1e6:.0f} MB left, and a checkpoint takes "
+            f"{out} has {free / 1e6:.0f} MB left, and a checkpoint takes "
             f"{needed / 1e6:.0f} or more: make room, or pass another --out"
         )
 

@@ -85,6 +85,14 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_place_for_no_folder_is_told_before_pictures_are_read(tmp_path, capsys):
+    (tmp_path / "run").write_text("precious")
+    for out in (tmp_path / "run", tmp_path / "run" / "mine"):
+        assert main(["--photos", str(tmp_path / "none"), "--out", str(out)]) == 1
+        expected = f"train: error: {tmp_path / 'run'} is no folder: pass another --out\n"
+        assert capsys.readouterr().err == expected
+
+
 @pytest.mark.parametrize("device", ["gpu", "meta", "mps", "cuda:x"])
 def test_a_device_that_is_none_is_one_line(photos, capsys, device):
     assert main(["--photos", str(photos), "--device", device]) == 1
