@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from av.packet import Packet
 _LATE = 1.0  # seconds by which packets may come later than they could
 _IN_TIME = 0.1  # seconds: less is the network's own unrest
 _LONGEST = 0.25  # seconds for which packets are read and none is given
+_MOST = 500  # packets read at a time: some streams have no key frame but their first
 _DRIFT = 0.0005  # seconds by which clocks may part in a second: ten times what quartz does
 
 
@@ -40,37 +42,44 @@ class _Lateness:
 
 
 def caught_up(packets: Iterator[Packet[Any]], track: int) -> Iterator[Packet[Any]]:
-    """The packets; those of them that have waited long, only from their newest key frame on.
+    """The packets; once they are late, those alone that follow the newest key frame that is there.
 
     Args:
         packets: as they are read; reading waits for them.
         track: the index of the stream that times and key frames are those of.
     """
     lateness = _Lateness()
-    for packet in packets:
-        if packet.stream.index != track or lateness.of(packet) < _LATE:
-            yield packet
-        else:
-            yield from _from_newest_key(packet, packets, track, lateness)
+    waiting: deque[Packet[Any]] = deque()
+    while (packet := waiting.popleft() if waiting else next(packets, None)) is not None:
+        is_judged = packet.stream.index == track and len(waiting) < _MOST
+        if is_judged and lateness.of(packet) >= _LATE:
+            waiting.appendleft(packet)
+            _read_on(waiting, packets, track, lateness)
+            packet = waiting.popleft()
+        yield packet
 
 
-def _from_newest_key(
-    first: Packet[Any], packets: Iterator[Packet[Any]], track: int, lateness: _Lateness
-) -> list[Packet[Any]]:
-    """Read on until nothing waits any more; what is to be decoded of it."""
-    read, newest = [first], 0
-    late = before = lateness.of(first)
-    waited, began = 0, time.monotonic()
+def _read_on(
+    waiting: deque[Packet[Any]], packets: Iterator[Packet[Any]], track: int, lateness: _Lateness
+) -> None:
+    """Add all that has come; of it and what was `waiting`, what is before a key frame goes."""
+    read: list[Packet[Any]] = []
+    newest = None
+    late = late_at_first = lateness.of(waiting[0])
+    began, no_sooner = time.monotonic(), 0  # packets in a row that did not come sooner
     for packet in packets:
         if packet.stream.index == track:
             if packet.is_keyframe:
                 newest = len(read)
-            earlier, late = late, lateness.of(packet)
-            waited = 0 if late < earlier else waited + 1  # each that is there already comes sooner
+            before, late = late, lateness.of(packet)
+            no_sooner = 0 if late < before else no_sooner + 1  # what has come is there at once
         read.append(packet)
-        if late < _IN_TIME or waited == 2 or time.monotonic() - began > _LONGEST:
+        is_long = len(read) == _MOST or time.monotonic() - began > _LONGEST
+        if late < _IN_TIME or no_sooner == 2 or is_long:
             break
-    if before - late < _IN_TIME:  # nothing was there: it is the stream's clock that goes otherwise
+    if late_at_first - late < _IN_TIME:  # nothing had come: the stream's clock has changed
         lateness.forget()
-        return read
-    return read[newest:]
+    elif newest is not None:
+        waiting.clear()
+        del read[:newest]
+    waiting.extend(read)
