@@ -215,8 +215,8 @@ def _layout(
     cost = f" and loses {' and '.join(lost)}" if lost else ""
     is_odd = _keeps_chroma_whole(encoder) and not fits(source, size)
     odd = f" at {size[0]}x{size[1]}, an odd size" if is_odd else ""
-    if best == aim:
-        return best, [f"the picture becomes {best}, which every player shows{cost}"]
+    if traits(best) == traits(aim):
+        return best, [f"the picture becomes {best}{cost}, so that every player shows it"]
     return best, [f"the picture becomes {best}{cost}: {encoder} can't code {source}{odd}"]
 
 

@@ -279,6 +279,8 @@ def test_hardware_records_a_webcam_as_the_processor_would(
     monkeypatch.setattr(encoders, "encoder_failure", lambda *_: "")
     encoding = chosen(maker, "yuvj422p", of="mjpeg", live=True)
     assert (encoding.encoder, encoding.pix_fmt) == (f"h264_{maker}", layout)
+    cost = "loses resolution of colour, so that every player shows it"
+    assert encoding.notices[-1] == f"the picture becomes {layout} and {cost}"
 
 
 def test_a_family_without_hardware_stays_on_the_processor() -> None:
