@@ -88,3 +88,10 @@ def test_a_network_that_stood_still_is_caught_up_with(line: Line) -> None:
 def test_a_clock_that_leaps_loses_nothing(line: Line, leap: int) -> None:
     leaping = [(moment, ticks + leap * (ticks > 60)) for moment, ticks in in_time(300)]
     assert line.play(leaping, 0.01) == [ticks for _, ticks in leaping]
+    assert line.held < 5  # who waits for what has not come yet is late himself
+
+
+def test_a_clock_that_runs_a_little_slower_is_not_late(line: Line) -> None:
+    hours = [(number * 10 * 1.0004, number * 10 * RATE) for number in range(1000)]
+    assert line.play(hours, 0.01) == [ticks for _, ticks in hours]
+    assert line.held == 0
