@@ -15,6 +15,7 @@ from av.packet import Packet
 
 _LATE = 1.0  # seconds by which packets may come later than they could
 _IN_TIME = 0.1  # seconds: less is the network's own unrest
+_SOONER = 0.002  # seconds: what has come is there at once, and so by its duration sooner
 _LONGEST = 0.25  # seconds for which packets are read and none is given
 _MOST = 500  # packets read at a time: some streams have no key frame but their first
 _DRIFT = 0.0005  # seconds by which clocks may part in a second: ten times what quartz does
@@ -72,7 +73,7 @@ def _read_on(
             if packet.is_keyframe:
                 newest = len(read)
             before, late = late, lateness.of(packet)
-            no_sooner = 0 if late < before else no_sooner + 1  # what has come is there at once
+            no_sooner = 0 if before - late > _SOONER else no_sooner + 1
         read.append(packet)
         is_long = len(read) == _MOST or time.monotonic() - began > _LONGEST
         if late < _IN_TIME or no_sooner == 2 or is_long:
