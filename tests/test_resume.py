@@ -257,6 +257,23 @@ def test_what_is_left_of_the_work_for_a_complete_output_is_removed_unless_it_is_
     assert output.read_bytes() == content
 
 
+def test_what_lacks_pictures_is_not_taken_for_done(
+    make_clip: ClipMaker, model: str, capfd: Capture
+) -> None:
+    checked = {"level": "3", "slicecrc": "1"}
+    clip = make_clip("clip.mkv", codec="ffv1", pts=range(FRAMES), options=checked)
+    content = bytearray(clip.read_bytes())
+    packet = packets(clip)[10][-1]
+    assert isinstance(packet, bytes)
+    middle = content.index(packet) + len(packet) // 2
+    content[middle : middle + 100] = bytes(100)
+    clip.write_bytes(content)
+    assert main([str(clip), "-m", model, "--resume"]) == 1
+    assert "is damaged" in lines(capfd)[-1]
+    assert main([str(clip), "-m", model, "--resume"]) == 1
+    assert "exists, but is not known to be of this input" in lines(capfd)[-1]
+
+
 def test_a_run_stopped_while_it_puts_all_together_has_nothing_left_to_do_but_that(
     make_clip: ClipMaker, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Capture
 ) -> None:
