@@ -15,7 +15,7 @@ import onnxruntime
 from streamdeblur.command import Command
 from streamdeblur.digests import digest_of, digest_of_facts
 from streamdeblur.errors import VideoError
-from streamdeblur.resume import clear_finished, identity_of_input
+from streamdeblur.resume import clear_finished, identity_of_input, work_folder
 from streamdeblur.versions import installed
 
 # What of the command line changes nothing of the output, or is known more exactly.
@@ -48,7 +48,8 @@ class Ledger:
             OSError: there is no input.
         """
         if self.has(path, output):
-            clear_finished(output, {"input": identity_of_input(path), **self._settings})
+            if work_folder(output).exists():  # a run was killed before it removed that
+                clear_finished(output, {"input": identity_of_input(path), **self._settings})
             return True
         if output.exists() and not overwrite:
             raise VideoError(

@@ -111,7 +111,7 @@ class Outputs:
 
     def _settle(self, output: Detached, done: str) -> None:
         """Close an output that has been told to finish, and say that it is done."""
-        self._lost_before += output.dropped
+        self._lost_before += _lost(output)
         output.close()
         self._say(done)
 
