@@ -247,6 +247,23 @@ def test_what_a_container_cannot_hold_is_said_first(make_clip: ClipMaker) -> Non
     assert len(packets(output, "audio")) == len(packets(path, "audio"))
 
 
+def test_what_a_transport_stream_has_no_name_for_is_left_out_and_said(make_clip: ClipMaker) -> None:
+    """It would take the bytes, and nobody who reads it would know them for sound or subtitles."""
+    for name, codec, options in (
+        ("in.mxf", "mpeg2video", {"audio": True}),  # of samples that are not encoded
+        ("in.mkv", "libx264", {"audio": True, "subtitles": True}),
+    ):
+        path = make_clip(name, codec=codec, pts=range(12), **options)
+        output = path.with_name("out.ts")
+        notices = " ".join(deblur(path, output, overwrite=True).notices)
+        with av.open(str(path)) as before, av.open(str(output)) as after:
+            kept = [stream.type for stream in after.streams]
+            assert "data" not in kept
+            lost = {stream.type for stream in before.streams} - set(kept)
+        assert notices.count("is left out: mpegts files can't hold it") == len(lost) == 1
+        assert f"({lost.pop()}, " in notices
+
+
 def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
     path = make_clip("in.mxf", codec="mpeg2video", pts=range(12), audio=True)
     output = path.with_name("out.mxf")

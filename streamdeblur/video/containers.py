@@ -31,6 +31,16 @@ _HOLDS = {
     "ogv": ("theora", "vp8"),
 }
 _LACKS = {"mov": ("av1", "vp8", "vp9"), "ismv": ("av1", "vp9"), "flv": ("mpeg4",)}
+# Of tracks that are copied these take the bytes of any codec, and have a name for few: who reads
+# them does not know what the others are.
+_NAMES = {
+    "mpegts": {
+        *("aac", "aac_latm", "ac3", "dts", "eac3", "mp1", "mp2", "mp3", "opus", "s302m", "truehd"),
+        *("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vc1", "vvc"),
+        *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "klv", "timed_id3"),
+    }
+}
+_NAMELESS = {"mov": {"wmav1", "wmav2"}, "nut": {"wmav1", "wmav2"}}
 # Raw pictures have a name in NUT whatever their layout; in these only where it is one of these.
 _HOLDS_RAW = {"matroska", "avi"}
 _RAW_LAYOUTS = {"yuv420p", "yuv422p", "yuv410p", "yuv411p", "gray"}
@@ -81,7 +91,10 @@ def takes_track(container: str, stream: Stream) -> bool:
     has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
     """
     nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
-    if isinstance(stream, DataStream) and stream.name in nameless:
+    codec = _codec(stream)
+    if isinstance(stream, DataStream) and codec in nameless:
+        return False
+    if codec not in _NAMES.get(container, {codec}) or codec in _NAMELESS.get(container, ()):
         return False
     if container != "mxf" and av.ContainerFormat(container, "w").flags & NO_TIMES:
         return False  # a bare stream of one track, into which another would be mixed
@@ -97,3 +110,10 @@ def takes_track(container: str, stream: Stream) -> bool:
         with suppress(FFmpegError, ValueError):
             trial.close()
     return True
+
+
+def _codec(stream: Stream) -> str | None:
+    """FFmpeg's name of what a track is coded in; None if it has none."""
+    if isinstance(stream, DataStream):
+        return stream.name
+    return stream.codec_context and stream.codec_context.codec.canonical_name
