@@ -198,6 +198,8 @@ def _add_live_options(parser: argparse.ArgumentParser) -> None:
     add("--rtsp-transport", choices=("tcp", "udp"), default="tcp", help="default: %(default)s")
     add("--retry", type=values.seconds, default=30.0, metavar="SECONDS",
         help="how long to look for a source that was lost (default: %(default)g)")  # fmt: skip
+    add("--no-sound", action="store_true",
+        help="leave the sound of a stream out of what is recorded or sent")  # fmt: skip
     add("--realtime", action="store_true", help="play a file at its own pace, like a camera")
     add("--max-latency", type=values.whole(1), metavar="MS",
         help="step down when the delay exceeds this; default: when frames are dropped")  # fmt: skip

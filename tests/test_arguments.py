@@ -23,17 +23,18 @@ FORMAT = ["--input-format", "rawvideo"], ["--input-option", "framerate=30"]
 WRITING = ["--crf", "0"], ["--codec", "ffv1"], ["--preset", "slow"], ["--encoder-option", "g=1"]
 FILES = ["--format", "nut"], ["--skip-sharp"]
 RESULTS = ["--report", "r.html"], ["--resume"], ["--views", "2"]
+SOUND = ["--no-sound"]
 
 UNFIT = {
-    ("p.png",): ("p.png is an image", [*LIVE, *STEPS, *READING, *FORMAT, *WRITING, *FILES]),
-    ("c.mkv",): ("c.mkv is a file", [*LIVE, *STEPS, ["--recursive"]]),
+    ("p.png",): ("p.png is an image", [*LIVE, *STEPS, SOUND, *READING, *FORMAT, *WRITING, *FILES]),
+    ("c.mkv",): ("c.mkv is a file", [*LIVE, *STEPS, SOUND, ["--recursive"]]),
     ("-", "-o", "out.mkv"): ("standard input is a file", [*LIVE, *STEPS]),
     ("p.png", "c.mkv"): ("these are files", [*LIVE, *STEPS, ["--realtime"]]),
-    ("c.mkv", "--realtime"): ("c.mkv is played live", [*LIVE, *FILES, *RESULTS]),
+    ("c.mkv", "--realtime"): ("c.mkv is played live", [*LIVE, SOUND, *FILES, *RESULTS]),
     ("-",): ("standard input is live", [*LIVE, *READING, *FILES, *RESULTS]),
     ("camera:x",): (
         "camera x is live",
-        [["--realtime"], ["--rtsp-transport", "udp"], *READING, *FORMAT, *FILES, *RESULTS],
+        [["--realtime"], SOUND, ["--rtsp-transport", "udp"], *READING, *FORMAT, *FILES, *RESULTS],
     ),
     ("rtsp://bob:sesame@10.0.0.7/x",): (
         "rtsp://10.0.0.7/x is live",
@@ -64,6 +65,7 @@ def test_what_an_option_is_for_is_said() -> None:
         (["--retry", "3"], "cameras and streams"),
         (["--camera-size", "64x48"], "cameras and screens"),
         (["--keep-model"], "what is live"),
+        (SOUND, "streams"),
     ):
         with pytest.raises(VideoError, match=f"out {flags[0]}, which is for {meant}$"):
             refuse_unfit(parse(["c.mkv", *flags]), "file", "c.mkv is a file")
@@ -73,7 +75,7 @@ def test_what_fits_is_not_refused() -> None:
     for flags in (*LIVE, *STEPS, *WRITING):
         kind = "stream" if flags[0] == "--rtsp-transport" else "camera"
         refuse_unfit(parse(["0", *flags]), kind, "it is live")  # type: ignore[arg-type]
-    for flags in FORMAT:
+    for flags in (*FORMAT, SOUND):
         refuse_unfit(parse(["-", *flags]), "pipe", "it is live")
     for flags in (*READING, *FORMAT, *WRITING, *STEPS):
         refuse_unfit(parse(["c.mkv", "--realtime", *flags]), "played", "it is played")

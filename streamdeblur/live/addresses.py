@@ -216,7 +216,7 @@ def _stream(name: str, scheme: str, transport: Transport) -> Address:
     options, patience = {"protocol_whitelist": _PROTOCOLS, **_QUICK}, 2.0
     paced = False
     if scheme in ("rtsp", "rtsps"):
-        options |= {"rtsp_transport": transport, "allowed_media_types": "video"}
+        options |= {"rtsp_transport": transport, "allowed_media_types": "video+audio"}
         options["timeout"] = str(2 * _SECOND)  # also that of connecting
     elif scheme in ("http", "https"):
         options["timeout"], patience = str(5 * _SECOND), 5.0

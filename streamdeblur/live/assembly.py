@@ -50,8 +50,9 @@ def assembled(
         return choices_of(network, None if network.spec.name == _FAST else load(_FAST))
 
     def record(path: Path) -> Recording:
-        return Recording(path, source.info, **_encoding(options))
+        return Recording(path, source.info, sound=sound, **_encoding(options))
 
+    sound = None if options.no_sound else source.sound
     has_window = not options.serve if options.preview is None else options.preview
     if not (has_window or options.serve or options.output or options.virtual_cam):
         raise VideoError(
@@ -82,7 +83,9 @@ def assembled(
         for output in options.output:
             sink: Restream | Recording
             if is_stream(output):
-                sink = Restream(output, source.info, descriptor=descriptor, **_encoding(options))
+                sink = Restream(
+                    output, source.info, sound=sound, descriptor=descriptor, **_encoding(options)
+                )
             else:
                 sink = record(Path(output))
             for notice in sink.notices:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.codec.context import Flags
 from av.error import EOFError as EndOfStream
 from av.error import ExitError, FFmpegError
@@ -20,9 +22,15 @@ from streamdeblur.live.catching_up import caught_up
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.containers import NO_TIMES
 from streamdeblur.video.ffmpeg import close_reader, described, explained, reason
-from streamdeblur.video.headers import chroma_location, picture_stream, video_info
+from streamdeblur.video.headers import (
+    begins_late,
+    chroma_location,
+    picture_stream,
+    video_info,
+)
 
 _OPENING = 10.0  # seconds in which the first picture, and each other, must come
+_HEARD = 4096  # packets of sound that wait for the next picture, at the most
 
 
 class Connection:
@@ -36,6 +44,10 @@ class Connection:
         self._address = address
         self.failure = ""
         """Why the pictures ended, in a few words; empty if the stream just came to its end."""
+        self.heard: deque[Packet[Any]] = deque(maxlen=_HEARD)
+        """Packets of the sound that have come: to be taken from the left."""
+        self.unheard = ""
+        """Why there is no sound though some was announced; empty if it is not so."""
         with explained(f"can't open {address.shown}", address.advice, hide=address.hide):
             self._container = av.open(
                 address.url,
@@ -55,6 +67,8 @@ class Connection:
             self._is_paced = address.paced or self._has_end
             # Of MJPEG by HTTP, FFmpeg would take every 25 frames for a second.
             self._has_times = self._has_end or not self._container.format.flags & NO_TIMES
+            self.sound = self._sound() if self._has_times else None
+            """The track that `heard` is of, if there is one that can be had."""
             self._pictures = self._decoded()
             self._first = next(self._pictures, None)
             if self._first is None:
@@ -108,6 +122,16 @@ class Connection:
         self._pictures.close()
         close_reader(self._container, self._stream)
 
+    def _sound(self) -> AudioStream | None:
+        stream = self._container.streams.best("audio", related=self._stream)
+        if not isinstance(stream, AudioStream):
+            return None
+        if stream.codec_context is None:
+            self.unheard = "there is no decoder for it"
+        elif begins_late(stream):
+            self.unheard = "none had come when the picture began"
+        return None if self.unheard else stream
+
     def _packets(self) -> Iterator[Packet[Any]]:
         """What is to be decoded of that which comes."""
         if self._is_paced or not self._has_times:
@@ -118,6 +142,8 @@ class Connection:
         # All tracks are read: where sound alone goes on, somebody must notice it.
         for packet in self._container.demux():
             packet.opaque = time.monotonic()
+            if self.sound is not None and packet.stream.index == self.sound.index:
+                self.heard.append(packet)
             yield packet
 
     def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:

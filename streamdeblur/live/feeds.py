@@ -15,6 +15,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, rgb_view
 from streamdeblur.live.addresses import Address
 from streamdeblur.live.connection import Connection
+from streamdeblur.live.sound import Format, Sound
 from streamdeblur.threads import watched
 from streamdeblur.video.clocks import Clock, Pace
 from streamdeblur.video.headers import MICROSECOND
@@ -58,11 +59,16 @@ class LiveSource(ClosedInTheEnd):
         self.connections = 1
         """How often the source was opened with success."""
         self._connection = Connection(address)
+        self.sound = Sound(stream) if (stream := self._connection.sound) else None
+        """What is heard beside the frames; None where there is nothing."""
+        self._is_heard = True
         self._closed = False
         self._frames = self._all_frames()
         stored = self._connection.described()
         self._matrix = stored.display_matrix
         self.info = replace(upright_info(stored), time_base=MICROSECOND)
+        if why := self._connection.unheard:
+            self.messages.append(f"the sound of {self.shown} is left out: {why}")
         if address.kind == "camera":
             self.messages.extend(self._unmet_wishes())
 
@@ -109,6 +115,7 @@ class LiveSource(ClosedInTheEnd):
                     picture.pts = clock.tick(picture, captured)
                     picture.time_base = MICROSECOND
                     picture.duration = 0  # the next frame ends it, whenever that comes
+                    self._listen(clock.offset, picture.pts)
                     yield Frame(picture, rgb_view(picture), picture.pts, captured=captured)
                 if self._closed or self._connection.is_complete:
                     return
@@ -117,6 +124,14 @@ class LiveSource(ClosedInTheEnd):
                 clock.restart()
         finally:
             self._closed = True
+
+    def _listen(self, offset: Fraction, now: int) -> None:
+        """Hand on the sound that has come, on the clock of the frames."""
+        heard = self._connection.heard
+        while heard:
+            packet = heard.popleft()
+            if self.sound is not None and self._is_heard:
+                self.sound.hear(packet, offset, now)
 
     def _pictures(self) -> Iterator[tuple[av.VideoFrame, float]]:
         """The connection's pictures, until it breaks or hangs or the source is closed."""
@@ -146,6 +161,7 @@ class LiveSource(ClosedInTheEnd):
                 self.connections += 1
                 self.away = ""
                 self.messages.append(f"{shown} is back after {time.monotonic() - lost:.1f} s")
+                self._compare_sound()
                 return wait
             if time.monotonic() - lost >= self._retry:
                 raise VideoError(
@@ -153,6 +169,14 @@ class LiveSource(ClosedInTheEnd):
                 )
             wait = _longer(wait)
         return wait
+
+    def _compare_sound(self) -> None:
+        """Who writes the sound cannot go on with another format."""
+        stream = self._connection.sound
+        is_same = self.sound is not None and stream and Format.of(stream) == self.sound.format
+        self._is_heard = bool(is_same)
+        if self.sound is not None and not is_same:
+            self.messages.append(f"{self.shown} has no sound now, or not as before: it is left out")
 
     def _sleep(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -170,6 +194,8 @@ class RealtimeSource(ClosedInTheEnd):
     """
 
     live = may_hang = True
+    sound = None
+    """That of files is not played."""
 
     def __init__(self, source: FrameSource, name: str, *messages: str) -> None:
         self._source = source

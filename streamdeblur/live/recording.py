@@ -13,6 +13,7 @@ from av.error import FFmpegError
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
+from streamdeblur.live.sound import PROMPT, Sound, SoundTrack
 from streamdeblur.video.containers import keeps_times
 from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import translated
@@ -21,20 +22,21 @@ from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 
 # What a killed recording loses is one cluster, of so many milliseconds: the encoder keeps nothing.
-_CONTAINER = {"cluster_time_limit": "250", "flush_packets": "1"}
+_CONTAINER = {"cluster_time_limit": "250", "flush_packets": "1", **PROMPT}
 
 
 class Recording:
-    """Writes live frames into a video file.
+    """Writes live frames, and the sound beside them, into a video file.
 
     The file grows as Matroska, `clip.mp4` as `clip.part.mkv`, and becomes what was asked for when
     the `with` block ends, by an exception as well. If the process is killed, the part can be
-    played, and a later run to the same name keeps it as `clip.interrupted.mkv`. Frames of another
-    size than the first's are fitted into it.
+    played, and a later run to the same name keeps it as `clip.interrupted.mkv`. It begins at 0,
+    whenever its first frame came. Frames of another size than the first's are fitted into it.
 
     Args:
         path: the recording; its extension names the container.
         info: of the source.
+        sound: of the source, if it has one that is to be recorded.
         codec: encoder or codec family; by default H.264, or what the container takes.
         crf: quality in the encoder's own measure, less is better.
         preset: speed in the encoder's own words.
@@ -53,6 +55,7 @@ class Recording:
         path: Path | str,
         info: VideoInfo,
         *,
+        sound: Sound | None = None,
         codec: str | None = None,
         crf: float | None = None,
         preset: str | None = None,
@@ -88,9 +91,11 @@ class Recording:
             compare=compare,
         )
         self._picture.open()
+        self._sound = SoundTrack(sound, self._output, kind, "matroska")
+        self._begin = self._end = 0
         with translated(f"can't write {self.path}"):
             saved = [*set_aside(self.part), *set_aside(part_name(self.path))]
-        self.notices = (*saved, *self._picture.notices)
+        self.notices = (*saved, *self._picture.notices, *self._sound.notices)
         """What a run before has left, and what this one cannot keep, one line each."""
 
     def write(self, frame: Frame) -> None:
@@ -102,8 +107,13 @@ class Recording:
         with translated(f"can't write {self.part}"):
             if self._growing is None:
                 self._growing = held(self.part)
-            self._output.mux(self._picture.encode(self._picture.finished(frame)))
+                self._begin = frame.pts
+            picture = self._picture.finished(frame)
+            picture.pts = frame.pts - self._begin
+            self._output.mux(self._picture.encode(picture))
+            self._output.mux(self._sound.until(frame.pts, since=self._begin))
         self.frames_written += 1
+        self._end = frame.pts + round(1 / self._info.rate / self._info.time_base)
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +125,7 @@ class Recording:
         with self._growing:
             with translated(f"can't finish {self.part}, which can be played as it is"):
                 self._output.mux(self._picture.flush())
+                self._output.mux(self._sound.until(self._end, since=self._begin))
                 self._output.close()
             with translated(f"can't write {self.path}; the recording is in {self.part}"):
                 self._rename(self._growing)
@@ -152,11 +163,11 @@ def growing_name(path: Path) -> Path:
 
 
 def repacked(source: Path, target: Path) -> None:
-    """Copy the picture of a file into another container, which the extension of `target` names."""
+    """Copy all tracks of a file into another container, which the extension of `target` names."""
     with av.open(str(source.absolute())) as old, av.open(str(target.absolute()), "w") as new:
-        picture = old.streams.video[0]
-        copy = new.add_stream_from_template(picture, opaque=True)  # AV1's decoder has no encoder
-        for packet in old.demux(picture):
-            if packet.size:  # the last one is empty, and meant for decoders
-                packet.stream = copy
+        # Opaque, for AV1's decoder has no encoder.
+        copies = [new.add_stream_from_template(stream, opaque=True) for stream in old.streams]
+        for packet in old.demux():
+            if packet.size:  # the last ones are empty, and meant for decoders
+                packet.stream = copies[packet.stream_index]
                 new.mux(packet)

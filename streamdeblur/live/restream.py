@@ -17,6 +17,7 @@ from av.video.frame import PictureType
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.live.addresses import SCHEMES, shown, without_secrets
+from streamdeblur.live.sound import PROMPT, Sound, SoundTrack
 from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import explained, translated
 from streamdeblur.video.outputs import refuse_paths
@@ -40,14 +41,16 @@ def is_stream(target: str) -> bool:
 
 
 class Restream:
-    """Sends live frames as H.264: to `rtsp://`, `rtmp://`, `udp://` and the like, to an HLS
-    playlist `NAME.m3u8` with its segments beside it, or, as MPEG-TS, to standard output (`-`).
+    """Sends live frames as H.264, and the sound beside them: to `rtsp://`, `rtmp://`, `udp://` and
+    the like, to an HLS playlist `NAME.m3u8` with its segments beside it, or, as MPEG-TS, to
+    standard output (`-`).
 
     Frames of another size than the first's are fitted into it.
 
     Args:
         target: where to.
         info: of the source.
+        sound: of the source, if it has one that is to be sent.
         codec: encoder or codec family; by default H.264.
         crf: quality in the encoder's own measure, less is better.
         preset: speed in the encoder's own words.
@@ -65,6 +68,7 @@ class Restream:
         target: str,
         info: VideoInfo,
         *,
+        sound: Sound | None = None,
         codec: str | None = None,
         crf: float | None = None,
         preset: str | None = None,
@@ -89,7 +93,7 @@ class Restream:
         self._next_key: int | None = None
         with self._explained():
             self._output = av.open(
-                url, "w", format=kind, container_options=_CONTAINER.get(kind, {})
+                url, "w", format=kind, container_options={**PROMPT, **_CONTAINER.get(kind, {})}
             )
         self._picture = PictureTrack(
             self._output,
@@ -106,10 +110,11 @@ class Restream:
             compare=compare,
         )
         self._picture.open()
+        self._sound = SoundTrack(sound, self._output, kind)
         if kind != "hls" or "://" in target:  # a playlist here begins with its first frame
             with self._explained():
                 self._output.start_encoding()
-        self.notices = tuple(self._picture.notices)
+        self.notices = (*self._picture.notices, *self._sound.notices)
         """What differs from what was asked for, one line each."""
 
     def write(self, frame: Frame) -> None:
@@ -128,6 +133,7 @@ class Restream:
                     picture.pict_type = PictureType.I
                     self._next_key = frame.pts + round(_KEY_FRAMES / self._info.time_base)
                 self._output.mux(self._picture.encode(picture))
+                self._output.mux(self._sound.until(frame.pts))
             except BrokenPipeError:
                 if self._target != "-":
                     raise

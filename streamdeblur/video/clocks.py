@@ -102,6 +102,12 @@ class Clock:
         """The next picture comes from a new stream."""
         self._offset = None
 
+    @property
+    def offset(self) -> Fraction:
+        """Seconds from the clock of the stream to this one, by the last picture."""
+        assert self._offset is not None
+        return self._offset
+
     def tick(self, picture: av.VideoFrame, captured: float) -> int:
         """The timestamp of the next picture, a millisecond or more after the last.
 

@@ -22,7 +22,7 @@ _GOING_BACK = {"avi", "asf", "flv", "mxf"}  # to complete a header that players 
 # Containers that take more than they hold, and write what no player understands or fail at the
 # header: the codecs that they hold, or those that they don't.
 _HOLDS = {
-    "mpegts": ("h264", "hevc", "mpeg2video"),
+    "mpegts": ("h264", "hevc", "mpeg2video", "aac"),
     **dict.fromkeys(
         ("mpeg", "vob", "svcd", "dvd"), ("mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc")
     ),
@@ -116,4 +116,5 @@ def _codec(stream: Stream) -> str | None:
     """FFmpeg's name of what a track is coded in; None if it has none."""
     if isinstance(stream, DataStream):
         return stream.name
-    return stream.codec_context and stream.codec_context.codec.canonical_name
+    context = stream.codec_context
+    return None if context is None else context.codec.canonical_name

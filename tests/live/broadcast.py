@@ -15,6 +15,7 @@ import av
 import numpy as np
 
 RATE = 25
+SAMPLES = 48_000  # of sound, a second
 
 
 class Broadcast:
@@ -27,6 +28,8 @@ class Broadcast:
         http: answer like a web server.
         frozen_after: pictures after which the first listener is sent nothing more, over an open
             connection.
+        sound: FFmpeg's name of what a beep is coded in, which is heard while a white flash is
+            seen: in the first fifth of each second.
     """
 
     def __init__(
@@ -37,8 +40,9 @@ class Broadcast:
         speed: float = 1.0,
         http: bool = False,
         frozen_after: int | None = None,
+        sound: str | None = None,
     ) -> None:
-        self.size, self.then, self.speed, self.http = size, then, speed, http
+        self.size, self.then, self.speed, self.http, self.sound = size, then, speed, http, sound
         self.frozen_after = frozen_after
         self.listeners = 0
         with socket.create_server(("127.0.0.1", 0)) as door:
@@ -92,7 +96,7 @@ class Broadcast:
             line.recv(4096)
             line.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
         began = time.monotonic()
-        pieces = transport_stream(self.size)
+        pieces = transport_stream(self.size, sound=self.sound)
         if self.then:
             pieces = pieces[:60] + transport_stream(self.then)
         for number, chunk in enumerate(pieces):
@@ -106,24 +110,45 @@ class Broadcast:
 
 
 @cache
-def transport_stream(size: tuple[int, int], seconds: int = 40) -> tuple[bytes, ...]:
-    """MPEG-TS of a moving bar, one piece for each picture, a key frame every fifth."""
-    return tuple(_pieces(size, seconds * RATE))
+def transport_stream(
+    size: tuple[int, int], seconds: int = 40, sound: str | None = None
+) -> tuple[bytes, ...]:
+    """MPEG-TS of a moving bar, one piece for each picture, a key frame every fifth.
+
+    With sound, of flashes and beeps.
+    """
+    return tuple(_pieces(size, seconds * RATE, sound))
 
 
-def _pieces(size: tuple[int, int], count: int) -> Iterator[bytes]:
+def _pieces(size: tuple[int, int], count: int, sound: str | None) -> Iterator[bytes]:
     width, height = size
     buffer = io.BytesIO()
     options = {"tune": "zerolatency", "preset": "ultrafast", "g": "5"}
     with av.open(buffer, "w", format="mpegts", container_options={"flush_packets": "1"}) as output:
         stream = output.add_stream("libx264", rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        if sound:
+            voice = output.add_stream(sound, rate=SAMPLES, layout="mono")
         for number in range(count):
             image = np.full((height, width, 3), 60, np.uint8)
             image[:, number % width] = 200
+            if sound:
+                is_flash = number % RATE < RATE // 5
+                image[:] = 255 if is_flash else 60
+                output.mux(voice.encode(_beep(number, is_flash)))
             picture = av.VideoFrame.from_ndarray(image, format="rgb24")
             picture.pts, picture.time_base = number, Fraction(1, RATE)
             output.mux(stream.encode(picture))
             yield buffer.getvalue()
             buffer.seek(0)
             buffer.truncate()
+
+
+def _beep(number: int, is_loud: bool) -> av.AudioFrame:
+    """The sound beside a picture: 1 kHz, or silence."""
+    count = SAMPLES // RATE
+    wave = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(count) / SAMPLES) * is_loud
+    beep = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+    beep.sample_rate, beep.time_base = SAMPLES, Fraction(1, SAMPLES)
+    beep.pts = number * count
+    return beep

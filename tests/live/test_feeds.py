@@ -24,6 +24,7 @@ from streamdeblur.frames import Frame
 from streamdeblur.live import connection, feeds
 from streamdeblur.live.addresses import Address, live_address
 from streamdeblur.live.feeds import LiveSource, RealtimeSource
+from streamdeblur.live.sound import SoundTrack
 from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
 from tests.live.broadcast import Broadcast
@@ -306,7 +307,8 @@ server = GstRtspServer.RTSPServer(service="{port}")
 factory = GstRtspServer.RTSPMediaFactory(shared=True)
 factory.set_launch(
     "( videotestsrc is-live=true ! video/x-raw,width=64,height=48,framerate=25/1 "
-    "! x264enc tune=zerolatency key-int-max=10 ! rtph264pay name=pay0 config-interval=1 )"
+    "! x264enc tune=zerolatency key-int-max=10 ! rtph264pay name=pay0 config-interval=1 "
+    "audiotestsrc is-live=true ! audio/x-raw,rate=8000 ! mulawenc ! rtppcmupay name=pay1 )"
 )
 auth = GstRtspServer.RTSPAuth()
 token = GstRtspServer.RTSPToken()
@@ -354,6 +356,9 @@ def test_an_rtsp_camera_is_read_and_found_again(rtsp_port: int, transport: str) 
             assert isinstance(source, LiveSource)
             frames = iter(source)
             assert len(list(islice(frames, 10))) == 10
+            assert source.sound is not None
+            assert source.sound.format.codec == "pcm_mulaw"
+            heard = SoundTrack(source.sound, av.open("none.mkv", "w", format="null"), "mov")
             server.kill()
             server.communicate()
             server = rtsp_server(rtsp_port)
@@ -362,6 +367,8 @@ def test_an_rtsp_camera_is_read_and_found_again(rtsp_port: int, transport: str) 
                 next(frames)
             next(frames)
             assert time.monotonic() - returned < 10  # 3 s on a machine that has time for it
+            list(islice(frames, 10))
+            assert heard.waiting[-1].pts == pytest.approx(next(frames).pts, abs=SECOND)
             assert "sesame" not in " ".join(source.messages)
     finally:
         server.kill()

@@ -72,6 +72,21 @@ def test_several_outputs_get_every_frame(options: list[str], capfd: Capture) -> 
     assert all(abs(level - 127) < 4 for level in levels("a.mp4"))
 
 
+@pytest.mark.parametrize("wish", [[], ["--no-sound"]])
+def test_a_stream_is_recorded_and_sent_with_its_sound(
+    options: list[str], wish: list[str], capfd: Capture
+) -> None:
+    source = f"{SHORT}[out0];sine=1000:duration=1[out1]"
+    assert main([source, *options, "-o", "a.mkv", "-o", "b.m3u8", *wish]) == 0
+    told = capfd.readouterr().err
+    assert ("streamdeblur: the sound becomes AAC (it was pcm_s16le)" in told) == (not wish)
+    for name in ("a.mkv", "b.m3u8"):
+        with av.open(name) as container:
+            assert len(container.streams.audio) == (0 if wish else 1)
+            times = [frame.time for frame in container.decode(audio=0)] if not wish else [1.0]
+            assert max(times) > 0.8
+
+
 def test_strength_and_compare_hold_for_recordings(options: list[str]) -> None:
     source = "lavfi:color=black:size=64x48:rate=25:duration=0.4"
     assert main([source, *options, "-o", "a.mkv", "--compare", "--strength", "0.5", "--quiet"]) == 0

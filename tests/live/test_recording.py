@@ -369,7 +369,7 @@ def test_a_playlist_on_a_server_is_no_file(camera: LiveSource) -> None:
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs FFmpeg's program")
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp"])
-def test_a_server_receives_the_stream(camera: LiveSource, tmp_path: Path, scheme: str) -> None:
+def test_a_server_receives_picture_and_sound(tmp_path: Path, scheme: str) -> None:
     received, port = tmp_path / "received.mkv", free_port()
     listen = ["-rtsp_flags", "listen"] if scheme == "rtsp" else ["-listen", "1"]
     url = f"{scheme}://127.0.0.1:{port}/live/stream"
@@ -379,16 +379,23 @@ def test_a_server_receives_the_stream(camera: LiveSource, tmp_path: Path, scheme
         stderr=subprocess.DEVNULL,
     )
     try:
-        sink = _once_it_answers(lambda: Restream(url, camera.info))
-        with sink:
-            for frame in sharpened(camera, 100):
-                sink.write(frame)
+        with open_source(f"{CAMERA}[out0];sine=1000[out1]") as source:
+            assert isinstance(source, LiveSource)
+            sink = _once_it_answers(lambda: Restream(url, source.info, sound=source.sound))
+            with sink:
+                for frame in sharpened(source, 100):
+                    sink.write(frame)
         server.wait(20)
     finally:
         server.kill()
         server.wait()
     assert len(found := levels(received)) > 50
     assert abs(found[-1] - 168) < 4
+    with av.open(str(received)) as container:
+        assert container.streams.audio[0].codec_context.name == "aac"
+        heard = [np.abs(frame.to_ndarray()).max() for frame in container.decode(audio=0)]
+    assert len(heard) > 40
+    assert max(heard) > 0.05
 
 
 def _once_it_answers(connect: Any) -> Any:
