@@ -22,12 +22,7 @@ from streamdeblur.live.catching_up import caught_up
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.containers import NO_TIMES
 from streamdeblur.video.ffmpeg import close_reader, described, explained, reason
-from streamdeblur.video.headers import (
-    begins_late,
-    chroma_location,
-    picture_stream,
-    video_info,
-)
+from streamdeblur.video.headers import chroma_location, picture_stream, video_info
 
 _OPENING = 10.0  # seconds in which the first picture, and each other, must come
 _HEARD = 4096  # packets of sound that wait for the next picture, at the most
@@ -124,13 +119,14 @@ class Connection:
 
     def _sound(self) -> AudioStream | None:
         stream = self._container.streams.best("audio", related=self._stream)
-        if not isinstance(stream, AudioStream):
-            return None
-        if stream.codec_context is None:
-            self.unheard = "there is no decoder for it"
-        elif begins_late(stream):
-            self.unheard = "none had come when the picture began"
-        return None if self.unheard else stream
+        if isinstance(stream, AudioStream) and stream.codec_context is not None:
+            return stream
+        if self._container.streams.audio:
+            why = (
+                "none had come when the picture began" if stream is None else "no decoder knows it"
+            )
+            self.unheard = why
+        return None
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """What is to be decoded of that which comes."""

@@ -144,6 +144,12 @@ def _pieces(size: tuple[int, int], count: int, sound: str | None) -> Iterator[by
             buffer.truncate()
 
 
+def without_track(content: bytes, number: int) -> bytes:
+    """MPEG-TS that announces a track of which no packet comes."""
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    return b"".join(p for p in packets if (p[1] & 0x1F) << 8 | p[2] != 0x100 + number)
+
+
 def _beep(number: int, is_loud: bool) -> av.AudioFrame:
     """The sound beside a picture: 1 kHz, or silence."""
     count = SAMPLES // RATE

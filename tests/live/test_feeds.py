@@ -27,7 +27,7 @@ from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.live.sound import SoundTrack
 from streamdeblur.sources import FileSource, open_source
 from tests.conftest import ClipMaker
-from tests.live.broadcast import Broadcast
+from tests.live.broadcast import Broadcast, without_track
 from tests.ports import free_port
 
 SECOND = 1_000_000  # in ticks
@@ -375,18 +375,12 @@ def test_an_rtsp_camera_is_read_and_found_again(rtsp_port: int, transport: str) 
         server.communicate()
 
 
-def without_video(content: bytes) -> bytes:
-    """MPEG-TS that promises a picture and brings sound alone: no packet of the first track."""
-    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
-    return b"".join(p for p in packets if (p[1] & 0x1F) << 8 | p[2] != 0x100)
-
-
 def test_sound_without_a_picture_is_not_waited_for(
     make_clip: ClipMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "_OPENING", 1.5)
     clip = make_clip("in.ts", size=(64, 48), audio=True)
-    content = without_video(clip.read_bytes())
+    content = without_track(clip.read_bytes(), 0)  # MPEG-TS that only promises a picture
     ended = threading.Event()
 
     def send(door: socket.socket) -> None:

@@ -18,6 +18,7 @@ from streamdeblur.live.recording import Recording
 from streamdeblur.live.restream import Restream
 from streamdeblur.live.sound import Sound, SoundTrack
 from streamdeblur.sources import open_source
+from tests.live import broadcast
 from tests.live.broadcast import Broadcast
 
 MS = 1000  # in ticks of live sources
@@ -196,6 +197,18 @@ def test_none_is_written_where_none_is_wanted_or_there_is_none(tmp_path: Path) -
     for name in ("a.mkv", "b.mkv"):
         with av.open(str(tmp_path / name)) as container:
             assert [stream.type for stream in container.streams] == ["video"]
+
+
+def test_sound_that_is_announced_and_does_not_come_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = broadcast.transport_stream((64, 48), sound="aac")
+    mute = tuple(broadcast.without_track(piece, 1) for piece in pieces)
+    monkeypatch.setattr(broadcast, "transport_stream", lambda *_, **__: mute)
+    with Broadcast(sound="aac") as station, opened(station.url) as source:
+        assert source.sound is None
+        (message,) = source.messages
+        assert message.endswith("is left out: none had come when the picture began")
 
 
 @pytest.fixture
