@@ -53,8 +53,8 @@ class Ledger:
             return True
         if output.exists() and not overwrite:
             raise VideoError(
-                f"{output} exists, but is not known to be of this input with these settings:"
-                " --overwrite makes it anew"
+                f"{output} exists, but is not known to be of this input with these settings, or"
+                " lacks what was damaged: --overwrite makes it anew"
             )
         return False
 

@@ -32,7 +32,7 @@ class Outputs:
         self._lost_before = 0
         self._stalled: set[Detached] = set()
         self.failed = False
-        """Whether one of them was given up."""
+        """Whether one of them was given up, or could not be finished, while others went on."""
 
     def show(self, preview: PreviewSink) -> None:
         """Give the frames to a window, before all others."""
@@ -76,6 +76,7 @@ class Outputs:
             try:
                 self._settle(*finished)
             except (StreamDeblurError, OSError) as error:
+                self.failed = True
                 self._say(str(error))
         self._tell_of_stalls()
 

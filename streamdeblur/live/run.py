@@ -135,7 +135,7 @@ class Live:
 
     @property
     def failed(self) -> bool:
-        """Whether an output was given up while others went on."""
+        """Whether an output was given up or could not be finished while others went on."""
         return self._outputs.failed
 
     @property

@@ -363,6 +363,25 @@ def test_an_output_that_fails_ends_no_other(watched: tuple[Live, list[str]]) -> 
     assert live.failed
 
 
+def test_a_picture_that_cannot_be_saved_is_told_and_ends_nothing(
+    watched: tuple[Live, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, said = watched
+    monkeypatch.setattr(run_of_live, "Snapshot", lambda path: Sink(fails=True))
+
+    def ask(progress: Progress) -> None:
+        if progress.written == 2:
+            live.obey("snapshot")
+        if said:
+            live.obey("quit")
+
+    with live:
+        live.add(Sink())
+        live.run(ask)
+    assert said == ["the disk is full"]
+    assert live.failed
+
+
 def test_the_last_output_that_fails_ends_the_run(watched: tuple[Live, list[str]]) -> None:
     live, said = watched
     with live:
