@@ -31,7 +31,7 @@ def write_clip(
     language: str | None = None,
     metadata: Mapping[str, str] | None = None,
     chapters: Iterable[Mapping[str, Any]] = (),
-    audio: bool = False,
+    audio: bool | str = False,
     audio_start: Fraction = Fraction(0),
     audio_seconds: Fraction = Fraction(1, 2),
     subtitles: bool = False,
@@ -61,7 +61,9 @@ def write_clip(
             stream.metadata["language"] = language
         others = []
         if audio:
-            others.append(_add_sound(output, audio_start, audio_seconds))
+            codec = "pcm_s16le" if output.format.name == "mxf" else "aac"
+            codec = audio if isinstance(audio, str) else codec
+            others.append(_add_sound(output, codec, audio_start, audio_seconds))
         if subtitles:
             others.append(_add_subtitles(output))
         if cover:
@@ -109,9 +111,10 @@ def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFra
     return picture
 
 
-def _add_sound(output: Any, start: Fraction, seconds: Fraction) -> Callable[[], list[Any]]:
+def _add_sound(
+    output: Any, codec: str, start: Fraction, seconds: Fraction
+) -> Callable[[], list[Any]]:
     """Noise, for so many seconds."""
-    codec = "pcm_s16le" if output.format.name == "mxf" else "aac"
     stream = output.add_stream(codec, rate=48_000)
     stream.layout = "mono"
 

@@ -264,6 +264,27 @@ def test_what_a_transport_stream_has_no_name_for_is_left_out_and_said(make_clip:
         assert f"({lost.pop()}, " in notices
 
 
+@pytest.mark.parametrize("codec", ["pcm_alaw", "pcm_mulaw"])
+def test_sound_of_cameras_keeps_its_samples_in_matroska(make_clip: ClipMaker, codec: str) -> None:
+    """Which takes no packets of it, by what libavformat says."""
+    path = make_clip("in.mov", audio=codec)
+    output = path.with_name("out.mkv")
+    sink = deblur(path, output, start=Fraction(1, 5))
+    assert sink.notices[0] == f"track 1 (audio, {codec}) becomes PCM, its samples as they are"
+    heard = []
+    for name in (path, output):
+        with av.open(str(name)) as container:
+            frames = list(container.decode(audio=0))
+            heard.append(np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames]))
+            begin = frames[0].time
+    before, after = heard
+    assert begin is not None
+    assert 0 <= begin < 0.1
+    assert len(after) > 48_000 // 4
+    assert np.array_equal(after, before[-len(after) :])
+    assert np.abs(after).max() > 0
+
+
 def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
     path = make_clip("in.mxf", codec="mpeg2video", pts=range(12), audio=True)
     output = path.with_name("out.mxf")

@@ -15,10 +15,11 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, rgb_view
 from streamdeblur.live.addresses import Address
 from streamdeblur.live.connection import Connection
-from streamdeblur.live.sound import Format, Sound
+from streamdeblur.live.sound import Sound
 from streamdeblur.threads import watched
 from streamdeblur.video.clocks import Clock, Pace
 from streamdeblur.video.headers import MICROSECOND
+from streamdeblur.video.recoding import SoundFormat
 from streamdeblur.video.upright import upright, upright_info
 
 DEFAULT_RETRY = 30.0
@@ -173,7 +174,7 @@ class LiveSource(ClosedInTheEnd):
     def _compare_sound(self) -> None:
         """Who writes the sound cannot go on with another format."""
         stream = self._connection.sound
-        is_same = self.sound is not None and stream and Format.of(stream) == self.sound.format
+        is_same = self.sound is not None and stream and SoundFormat.of(stream) == self.sound.format
         self._is_heard = bool(is_same)
         if self.sound is not None and not is_same:
             self.messages.append(f"{self.shown} has no sound now, or not as before: it is left out")

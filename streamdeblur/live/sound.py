@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 from weakref import ReferenceType, ref
 
 import av
-from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.video.containers import takes_encoder, takes_track
 from streamdeblur.video.headers import MICROSECOND
+from streamdeblur.video.recoding import Recoder, SoundFormat
 
 _MOST = 8192  # packets that wait for an output that hangs: minutes, before the oldest is lost
 _AHEAD = 5_000_000  # microseconds by which sound may come before its picture; more is a leap
@@ -31,27 +29,6 @@ _ENCODERS = {"aac": "AAC", "libopus": "Opus"}
 
 PROMPT = {"max_interleave_delta": "1"}
 """For containers with sound: pictures do not wait for it, as they do to be sorted, for seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """All that a decoder must be told before the first packet."""
-
-    codec: str
-    """FFmpeg's name."""
-    rate: int
-    """Samples a second."""
-    layout: str
-    """Of the channels."""
-    header: bytes | None
-    """What the codec has beside its packets; None where they say it all."""
-
-    @classmethod
-    def of(cls, stream: AudioStream) -> Format:
-        """That of a track."""
-        context = stream.codec_context
-        name = context.codec.canonical_name
-        return cls(name, context.sample_rate, context.layout.name, context.extradata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +54,7 @@ class Sound:
     """
 
     def __init__(self, stream: AudioStream) -> None:
-        self.format = Format.of(stream)
+        self.format = SoundFormat.of(stream)
         self._memory = av.open(io.BytesIO(), "w", format="mpegts")  # which takes everything
         self.template = self._memory.add_stream_from_template(stream, opaque=True)
         """A track of the same format."""
@@ -129,12 +106,12 @@ class SoundTrack:
         self._begin: int | None = None
         if sound is None:
             return
-        self._coder: _Coder | None = None
+        self._coder: Recoder | None = None
         codec = sound.format.codec
         if all(_takes(kind, sound) for kind in kinds):
             self._stream = output.add_stream_from_template(sound.template, opaque=True)
         elif encoder := next((each for each in _ENCODERS if _encodes(kinds[0], each)), None):
-            self._coder = _Coder(sound.format, output, encoder)
+            self._coder = Recoder(sound.format, output, encoder)
             self.notices.append(f"the sound becomes {_ENCODERS[encoder]} (it was {codec})")
         else:
             self.notices.append(f"the sound ({codec}) is left out: {kinds[0]} files can't hold it")
@@ -163,38 +140,6 @@ class SoundTrack:
             return self._coder.coded(packet)
         packet.stream = self._stream
         return [packet]
-
-
-class _Coder:
-    """Makes packets of another codec of those that an output cannot hold.
-
-    Args:
-        given: the format of the packets.
-        output: where a track is added.
-        encoder: FFmpeg's name.
-    """
-
-    def __init__(self, given: Format, output: OutputContainer, encoder: str) -> None:
-        decoder = av.CodecContext.create(given.codec, "r")
-        assert isinstance(decoder, AudioCodecContext)
-        decoder.sample_rate, decoder.layout = given.rate, given.layout
-        decoder.extradata = given.header
-        self._decoder = decoder
-        rates = av.Codec(encoder, "w").audio_rates or [given.rate]
-        stream = output.add_stream(encoder, rate=given.rate if given.rate in rates else 48_000)
-        assert isinstance(stream, AudioStream)
-        # Of channels that have no names, as those of PCM, encoders take none.
-        stream.codec_context.layout = "mono" if decoder.layout.nb_channels == 1 else "stereo"
-        self._stream = stream
-
-    def coded(self, packet: Packet[Any]) -> list[Packet[Any]]:
-        """What comes out for a packet: nothing, if it is damaged."""
-        coded: list[Packet[Any]] = []
-        with suppress(FFmpegError):
-            for frame in self._decoder.decode(packet):
-                coded += self._stream.encode(frame)
-        # Of what only primes the decoder, FLV would have the time before 0, and take none.
-        return [each for each in coded if each.pts is not None and each.pts >= 0]
 
 
 def _takes(kind: str, sound: Sound) -> bool:

@@ -9,16 +9,18 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Stream
 
 from streamdeblur.sources import FileSource
-from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_track
+from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, takes_track
 from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import begins_late, picture_stream
 from streamdeblur.video.order import DISORDER, Order
+from streamdeblur.video.recoding import Recoder, SoundFormat
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
@@ -31,6 +33,9 @@ _ITUNES_TAGS = {
     "location", "lyrics", "network", "performer", "show", "synopsis", "timecode", "title", "track",
 }
 # fmt: on
+# Sound of telephones and cameras. Matroska holds it, by a name of Windows', but libavformat does
+# not say so, and PyAV asks it.
+_SHORT_FOR_PCM = {"pcm_alaw", "pcm_mulaw"}
 
 
 class TrackCopier:
@@ -60,6 +65,7 @@ class TrackCopier:
         else:
             self._pipe.keep_others()
         self._copies: dict[int, Stream] = {}
+        self._recoders: dict[int, Recoder] = {}
         self._packets: Iterator[Packet[Any]] = iter(())
         self._running: set[int] = set()
         self._begun: set[int] = set()
@@ -116,6 +122,8 @@ class TrackCopier:
         if self._is_rewritten(stream):
             return
         if not takes_track(kind, stream):
+            if self._recode(stream):
+                return
             why = f"{kind} files can't hold it"
             if begins_late(stream):
                 why = "it begins so late in the file that its format is not known"
@@ -131,6 +139,21 @@ class TrackCopier:
         copy.metadata.update(stream.metadata)
         copy.disposition = stream.disposition
         self._copies[stream.index] = copy
+
+    def _recode(self, stream: Stream) -> bool:
+        """Add a track for the very samples of one that can't be copied; whether there are some."""
+        kind = self._output.format.name
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+            return False
+        given = SoundFormat.of(stream)
+        if given.codec not in _SHORT_FOR_PCM or not takes_encoder(kind, "pcm_s16le"):
+            return False
+        recoder = Recoder(given, self._output, "pcm_s16le")
+        recoder.stream.metadata.update(stream.metadata)
+        recoder.stream.disposition = stream.disposition
+        self._recoders[stream.index], self._copies[stream.index] = recoder, recoder.stream
+        self.notices.append(f"{_title(stream)} becomes PCM, its samples as they are")
+        return True
 
     def _is_rewritten(self, stream: Stream) -> bool:
         """Whether a track is one that the muxer makes anew from tags and chapters.
@@ -209,7 +232,11 @@ class TrackCopier:
         no_past = self._output.format.name in MATROSKA and "matroska" not in self._input.format.name
         if no_past and _ends_before_zero(packet):
             return
-        packet.stream = self._copies[packet.stream_index]
+        index = packet.stream_index
+        if index in self._recoders:
+            self._output.mux(self._recoders[index].coded(packet))
+            return
+        packet.stream = self._copies[index]
         self._output.mux(packet)
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
