@@ -232,12 +232,16 @@ def _shown_by_all(source: str, encoder: str) -> str:
 
 
 def _nearest(source: str, encoder: str, size: tuple[int, int], container: str) -> str:
-    """The encoder's layout that loses least of `source`, then wastes least, then is planar."""
+    """The encoder's layout that loses least of `source`, then wastes least, then is planar.
+
+    Transparency is kept rather than anything else.
+    """
     layouts = host_layouts(encoder)
     if _keeps_chroma_whole(encoder):
         layouts = [name for name in layouts if fits(name, size)]
-    if not _keeps_alpha(encoder, container):
-        layouts = [name for name in layouts if not traits(name).alpha]
+    opaque = [name for name in layouts if not traits(name).alpha]
+    clear = [name for name in layouts if _keeps_alpha(encoder, name, container)]
+    layouts = clear if traits(source).alpha and clear else opaque or clear
 
     def unlikeness(name: str) -> tuple[int, ...]:
         is_packed = planar_layout(av.VideoFormat(name)) != name
@@ -251,11 +255,13 @@ def _keeps_chroma_whole(encoder: str) -> bool:
     return av.Codec(encoder, "w").canonical_name in ("h264", "hevc")
 
 
-def _keeps_alpha(encoder: str, container: str) -> bool:
-    """Whether transparency that an encoder takes comes out again in the end."""
+def _keeps_alpha(encoder: str, layout: str, container: str) -> bool:
+    """Whether a layout has transparency that comes out again in the end."""
+    if not traits(layout).alpha:
+        return False
     if encoder == "libvpx-vp9":  # which gives it beside each packet: only Matroska has a place
-        return container in MATROSKA
-    return encoder != "libx265"  # which lists a layout with alpha, and does not open with it
+        return container in MATROSKA and layout == "yuva420p"  # with others it does not open
+    return encoder not in ("libvpx", "libx265")  # nor do these
 
 
 def _plain(encoder: str) -> str:

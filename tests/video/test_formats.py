@@ -131,6 +131,23 @@ def test_transparency_is_carried(
         assert np.abs(difference).mean() < (0.05 if encoder == "libvpx-vp9" else 0.001)
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "cost"),
+    [("ffv1", "bgra", "colour"), ("ffv1", "yuva444p", "colour"), ("ffv1", "yuva420p", None)],
+)
+def test_transparency_of_any_layout_goes_into_webm(
+    make_clip: ClipMaker, codec: str, pix_fmt: str, cost: str | None
+) -> None:
+    path = make_clip("in.mkv", codec=codec, pix_fmt=pix_fmt, pts=range(3))
+    output = path.with_name("out.webm")
+    told = " ".join(write(FileSource(path), output).notices)
+    assert ("becomes yuva420p and loses resolution of colour: " in told) == (cost is not None)
+    for old, new in zip(pictures(path), pictures(output), strict=True):
+        assert new.format.name == "yuva420p"
+        wanted, seen = (in_planes(picture)[-1].astype(float) for picture in (old, new))
+        assert np.abs(seen - wanted).mean() < 13
+
+
 def test_transparency_that_cannot_be_carried_is_refused_or_told(make_clip: ClipMaker) -> None:
     path = make_clip("in.mkv", codec="ffv1", pix_fmt="yuva420p", pts=range(3))
     with FileSource(path) as source:
