@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -195,7 +195,7 @@ class FileSink:
                 self._growing = held(self._part)
         self._started = True
         advice = "is there space, and may you write there?"
-        with explained(f"can't write {self.path}", advice), self._writing():
+        with self._writing(explained(f"can't write {self.path}", advice)):
             self._output.start_encoding()
         if self._copier:
             with translated(f"can't copy the sound of {self.path}"):
@@ -231,8 +231,9 @@ class FileSink:
                 self._give_name()
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with translated(f"can't write {self.path}"):
+    def _writing(self, telling: AbstractContextManager[None] | None = None) -> Iterator[None]:
+        """Tell of what fails, unless `telling` does; and that who read a pipe is gone."""
+        with telling or translated(f"can't write {self.path}"):
             try:
                 yield
             except BrokenPipeError as error:

@@ -71,7 +71,7 @@ def open_pipe(descriptor: int, form: str | None, info: VideoInfo) -> OutputConta
         ) from error
     if goes_back(output) or not is_one_file(output):
         raise VideoError(f"{output.format.name} can't be written to a pipe: use matroska or mpegts")
-    return output
+    return _deep(output)
 
 
 def open_output(
@@ -100,6 +100,13 @@ def open_output(
         name = output.format.name
         why = "an image holds no video" if name == "image2" else f"{name} is not one file"
         raise VideoError(f"can't write {path}: {why}; use .mp4")
+    return _deep(output)
+
+
+def _deep(output: OutputContainer) -> OutputContainer:
+    """The container, ready for more than 8 bits, which Y4M has by custom and not by its rules."""
+    if output.format.name == "yuv4mpegpipe":
+        output.container_options["strict"] = "unofficial"
     return output
 
 

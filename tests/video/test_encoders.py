@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from streamdeblur.errors import VideoError
 from streamdeblur.sinks import FileSink
 from streamdeblur.sources import FileSource
 from streamdeblur.video.outputs import default_output
@@ -200,6 +201,23 @@ def test_pictures_that_are_not_encoded_take_no_options(tmp_path: Path) -> None:
     assert "not encoded: leave out --crf" in refused(path, crf=3)
     assert "not encoded: leave out --preset" in refused(path, preset="slow")
     assert "leave out --encoder-option" in refused(path, encoder_options={"g": "1"})
+
+
+@pytest.mark.parametrize("layout", ["yuv420p10le", "yuv444p12le", "gray10le", "gray16le"])
+def test_y4m_keeps_every_bit(make_clip: ClipMaker, layout: str) -> None:
+    path = make_clip("in.mkv", codec="ffv1", pix_fmt=layout, pts=range(2))
+    deblur(path, path.with_name("out.y4m"))
+    for before, after in zip(samples(path), samples(path.with_name("out.y4m")), strict=True):
+        assert all(map(np.array_equal, before, after))
+
+
+def test_why_a_container_takes_no_header_is_told(make_clip: ClipMaker) -> None:
+    with FileSource(make_clip("in.mkv")) as source:
+        output = source.path.with_name("out.mxf")
+        sink = FileSink(output, replace(source.info, rate=Fraction(10)))
+        with pytest.raises(VideoError, match=r"can't write .*Unsupported frame rate 10/1"), sink:
+            sink.write(next(iter(source)))
+    assert list(output.parent.glob("*.mxf")) == []
 
 
 @pytest.mark.parametrize("name", ["out.mkv", "out.avi", "out.nut"])
