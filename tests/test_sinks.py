@@ -264,16 +264,26 @@ def test_what_a_transport_stream_has_no_name_for_is_left_out_and_said(make_clip:
         assert f"({lost.pop()}, " in notices
 
 
-@pytest.mark.parametrize("codec", ["pcm_alaw", "pcm_mulaw"])
-def test_sound_of_cameras_keeps_its_samples_in_matroska(make_clip: ClipMaker, codec: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "codec", "start"),
+    [
+        ("in.mov", "pcm_alaw", Fraction(1, 5)),
+        ("in.mov", "pcm_mulaw", None),
+        ("in.avi", "adpcm_ms", None),
+        ("in.avi", "adpcm_ima_wav", None),
+    ],
+)
+def test_sound_of_cameras_keeps_its_samples_in_matroska(
+    make_clip: ClipMaker, name: str, codec: str, start: Fraction | None
+) -> None:
     """Which takes no packets of it, by what libavformat says."""
-    path = make_clip("in.mov", audio=codec)
+    path = make_clip(name, audio=codec, pts=range(12))
     output = path.with_name("out.mkv")
-    sink = deblur(path, output, start=Fraction(1, 5))
+    sink = deblur(path, output, start=start)
     assert sink.notices[0] == f"track 1 (audio, {codec}) becomes PCM, its samples as they are"
     heard = []
-    for name in (path, output):
-        with av.open(str(name)) as container:
+    for clip in (path, output):
+        with av.open(str(clip)) as container:
             frames = list(container.decode(audio=0))
             heard.append(np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames]))
             begin = frames[0].time

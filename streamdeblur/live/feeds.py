@@ -15,11 +15,10 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, rgb_view
 from streamdeblur.live.addresses import Address
 from streamdeblur.live.connection import Connection
-from streamdeblur.live.sound import Sound
+from streamdeblur.live.sound import Sound, SoundFormat
 from streamdeblur.threads import watched
 from streamdeblur.video.clocks import Clock, Pace
 from streamdeblur.video.headers import MICROSECOND
-from streamdeblur.video.recoding import SoundFormat
 from streamdeblur.video.upright import upright, upright_info
 
 DEFAULT_RETRY = 30.0

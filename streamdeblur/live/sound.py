@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 from weakref import ReferenceType, ref
 
-import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
 
 from streamdeblur.video.containers import takes_encoder, takes_track
 from streamdeblur.video.headers import MICROSECOND
-from streamdeblur.video.recoding import Recoder, SoundFormat
+from streamdeblur.video.recoding import Recoder, copied_format
 
 _MOST = 8192  # packets that wait for an output that hangs: minutes, before the oldest is lost
 _AHEAD = 5_000_000  # microseconds by which sound may come before its picture; more is a leap
@@ -29,6 +27,27 @@ _ENCODERS = {"aac": "AAC", "libopus": "Opus"}
 
 PROMPT = {"max_interleave_delta": "1"}
 """For containers with sound: pictures do not wait for it, as they do to be sorted, for seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFormat:
+    """All that a decoder must be told before the first packet."""
+
+    codec: str
+    """FFmpeg's name."""
+    rate: int
+    """Samples a second."""
+    layout: str
+    """Of the channels."""
+    header: bytes | None
+    """What the codec has beside its packets; None where they say it all."""
+
+    @classmethod
+    def of(cls, stream: AudioStream) -> SoundFormat:
+        """That of a track."""
+        context = stream.codec_context
+        name = context.codec.canonical_name
+        return cls(name, context.sample_rate, context.layout.name, context.extradata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +74,7 @@ class Sound:
 
     def __init__(self, stream: AudioStream) -> None:
         self.format = SoundFormat.of(stream)
-        self._memory = av.open(io.BytesIO(), "w", format="mpegts")  # which takes everything
-        self.template = self._memory.add_stream_from_template(stream, opaque=True)
+        self.template = copied_format(stream)
         """A track of the same format."""
         self._tracks: tuple[ReferenceType[SoundTrack], ...] = ()
         self._last = -1
@@ -111,7 +129,7 @@ class SoundTrack:
         if all(_takes(kind, sound) for kind in kinds):
             self._stream = output.add_stream_from_template(sound.template, opaque=True)
         elif encoder := next((each for each in _ENCODERS if _encodes(kinds[0], each)), None):
-            self._coder = Recoder(sound.format, output, encoder)
+            self._coder = Recoder(sound.template, output, encoder)
             self.notices.append(f"the sound becomes {_ENCODERS[encoder]} (it was {codec})")
         else:
             self.notices.append(f"the sound ({codec}) is left out: {kinds[0]} files can't hold it")

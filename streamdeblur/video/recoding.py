@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import av
-from av.audio.codeccontext import AudioCodecContext
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
@@ -16,44 +15,31 @@ from av.packet import Packet
 _USUAL_RATE = 48_000  # samples a second, which every encoder takes
 
 
-@dataclass(frozen=True, slots=True)
-class SoundFormat:
-    """All that a decoder must be told before the first packet."""
-
-    codec: str
-    """FFmpeg's name."""
-    rate: int
-    """Samples a second."""
-    layout: str
-    """Of the channels."""
-    header: bytes | None
-    """What the codec has beside its packets; None where they say it all."""
-
-    @classmethod
-    def of(cls, stream: AudioStream) -> SoundFormat:
-        """That of a track."""
-        context = stream.codec_context
-        name = context.codec.canonical_name
-        return cls(name, context.sample_rate, context.layout.name, context.extradata)
+def copied_format(stream: AudioStream) -> AudioStream:
+    """A track of the same format, in a container of its own that is nowhere written."""
+    memory = av.open(io.BytesIO(), "w", format="mpegts")  # which takes every codec
+    return memory.add_stream_from_template(stream, opaque=True)
 
 
 class Recoder:
     """A track of an output, coded anew from packets of another codec, in mono or stereo.
 
     Args:
-        given: the format of the packets.
+        given: a track of the packets' format.
         output: where the track is added.
         encoder: FFmpeg's name.
+
+    Raises:
+        FFmpegError: what is given cannot be decoded.
     """
 
-    def __init__(self, given: SoundFormat, output: OutputContainer, encoder: str) -> None:
-        decoder = av.CodecContext.create(given.codec, "r")
-        assert isinstance(decoder, AudioCodecContext)
-        decoder.sample_rate, decoder.layout = given.rate, given.layout
-        decoder.extradata = given.header
-        self._decoder = decoder
-        rates = av.Codec(encoder, "w").audio_rates or [given.rate]
-        stream = output.add_stream(encoder, rate=given.rate if given.rate in rates else _USUAL_RATE)
+    def __init__(self, given: AudioStream, output: OutputContainer, encoder: str) -> None:
+        self._template = copied_format(given)
+        self._decoder = decoder = self._template.codec_context
+        decoder.open()
+        rates = av.Codec(encoder, "w").audio_rates or [decoder.sample_rate]
+        rate = decoder.sample_rate if decoder.sample_rate in rates else _USUAL_RATE
+        stream = output.add_stream(encoder, rate=rate)
         assert isinstance(stream, AudioStream)
         # Of channels that have no names, as those of PCM, encoders take none.
         stream.codec_context.layout = "mono" if decoder.layout.nb_channels == 1 else "stereo"

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Stream
 
+from streamdeblur.errors import VideoError
 from streamdeblur.sources import FileSource
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, takes_track
 from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import begins_late, picture_stream
 from streamdeblur.video.order import DISORDER, Order
-from streamdeblur.video.recoding import Recoder, SoundFormat
+from streamdeblur.video.recoding import Recoder
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
@@ -33,9 +34,9 @@ _ITUNES_TAGS = {
     "location", "lyrics", "network", "performer", "show", "synopsis", "timecode", "title", "track",
 }
 # fmt: on
-# Sound of telephones and cameras. Matroska holds it, by a name of Windows', but libavformat does
-# not say so, and PyAV asks it.
-_SHORT_FOR_PCM = {"pcm_alaw", "pcm_mulaw"}
+# Sound of cameras, which Matroska holds by a name of Windows'; but libavformat does not say so, and
+# PyAV asks it. Decoded, it has 16 bits a sample.
+_SHORT_FOR_PCM = ("pcm_alaw", "pcm_mulaw", "adpcm_")
 
 
 class TrackCopier:
@@ -145,10 +146,10 @@ class TrackCopier:
         kind = self._output.format.name
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             return False
-        given = SoundFormat.of(stream)
-        if given.codec not in _SHORT_FOR_PCM or not takes_encoder(kind, "pcm_s16le"):
+        codec = stream.codec_context.codec.canonical_name
+        if not codec.startswith(_SHORT_FOR_PCM) or not takes_encoder(kind, "pcm_s16le"):
             return False
-        recoder = Recoder(given, self._output, "pcm_s16le")
+        recoder = Recoder(stream, self._output, "pcm_s16le")
         recoder.stream.metadata.update(stream.metadata)
         recoder.stream.disposition = stream.disposition
         self._recoders[stream.index], self._copies[stream.index] = recoder, recoder.stream
@@ -236,8 +237,14 @@ class TrackCopier:
         if index in self._recoders:
             self._output.mux(self._recoders[index].coded(packet))
             return
-        packet.stream = self._copies[index]
-        self._output.mux(packet)
+        track, packet.stream = packet.stream, self._copies[index]
+        try:
+            self._output.mux(packet)
+        except ArgumentError as error:  # as where AVI tells a wrong rate of ADPCM
+            kind = self._output.format.name
+            raise VideoError(
+                f"{_title(track)} can't be copied into {kind} with its times; use -o NAME.mkv"
+            ) from error
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
