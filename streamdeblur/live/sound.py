@@ -14,7 +14,7 @@ from av.packet import Packet
 
 from streamdeblur.video.containers import takes_encoder, takes_track
 from streamdeblur.video.headers import MICROSECOND
-from streamdeblur.video.recoding import Recoder, copied_format
+from streamdeblur.video.recoding import Recoder, copied_format, recoder
 
 _MOST = 8192  # packets that wait for an output that hangs: minutes, before the oldest is lost
 _AHEAD = 5_000_000  # microseconds by which sound may come before its picture; more is a leap
@@ -125,11 +125,11 @@ class SoundTrack:
         if sound is None:
             return
         self._coder: Recoder | None = None
-        codec = sound.format.codec
+        codec, encoder = sound.format.codec, _encoder(kinds[0])
         if all(_takes(kind, sound) for kind in kinds):
             self._stream = output.add_stream_from_template(sound.template, opaque=True)
-        elif encoder := next((each for each in _ENCODERS if _encodes(kinds[0], each)), None):
-            self._coder = Recoder(sound.template, output, encoder)
+        elif encoder and (coder := recoder(sound.template, output, encoder)):
+            self._coder = coder
             self.notices.append(f"the sound becomes {_ENCODERS[encoder]} (it was {codec})")
         else:
             self.notices.append(f"the sound ({codec}) is left out: {kinds[0]} files can't hold it")
@@ -170,6 +170,7 @@ def _takes(kind: str, sound: Sound) -> bool:
     return takes_track(_CARRIERS.get(kind, kind), sound.template)
 
 
-def _encodes(kind: str, encoder: str) -> bool:
-    """Whether a container holds what an encoder makes."""
-    return kind == "rtsp" or takes_encoder(_CARRIERS.get(kind, kind), encoder)
+def _encoder(kind: str) -> str | None:
+    """What makes sound that a container holds."""
+    held = (name for name in _ENCODERS if takes_encoder(_CARRIERS.get(kind, kind), name))
+    return "aac" if kind == "rtsp" else next(held, None)

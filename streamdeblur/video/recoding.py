@@ -21,6 +21,13 @@ def copied_format(stream: AudioStream) -> AudioStream:
     return memory.add_stream_from_template(stream, opaque=True)
 
 
+def recoder(given: AudioStream, output: OutputContainer, encoder: str) -> Recoder | None:
+    """A `Recoder`, or None if what is given cannot be decoded."""
+    with suppress(FFmpegError):
+        return Recoder(given, output, encoder)
+    return None
+
+
 class Recoder:
     """A track of an output, coded anew from packets of another codec, in mono or stereo.
 

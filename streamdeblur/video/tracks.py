@@ -21,7 +21,7 @@ from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, t
 from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import begins_late, picture_stream
 from streamdeblur.video.order import DISORDER, Order
-from streamdeblur.video.recoding import Recoder
+from streamdeblur.video.recoding import Recoder, recoder
 
 if TYPE_CHECKING:
     from av.container.core import Chapter  # which PyAV has in its stubs only
@@ -149,10 +149,11 @@ class TrackCopier:
         codec = stream.codec_context.codec.canonical_name
         if not codec.startswith(_SHORT_FOR_PCM) or not takes_encoder(kind, "pcm_s16le"):
             return False
-        recoder = Recoder(stream, self._output, "pcm_s16le")
-        recoder.stream.metadata.update(stream.metadata)
-        recoder.stream.disposition = stream.disposition
-        self._recoders[stream.index], self._copies[stream.index] = recoder, recoder.stream
+        if (made := recoder(stream, self._output, "pcm_s16le")) is None:
+            return False
+        made.stream.metadata.update(stream.metadata)
+        made.stream.disposition = stream.disposition
+        self._recoders[stream.index], self._copies[stream.index] = made, made.stream
         self.notices.append(f"{_title(stream)} becomes PCM, its samples as they are")
         return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import weakref
 from contextlib import ExitStack
@@ -236,6 +237,40 @@ def test_what_comes_twice_or_from_another_clock_is_not_written(
     for at, offset in [(0, 0), (24, 0), (24, 0), (12, 0), (90_000, 0), (48, 0), (500, -428)]:
         sound.hear(packet(at), Fraction(offset, 1000), 40 * MS)
     assert [made.pts for made in written.until(10**9)] == [0, 24 * MS, 48 * MS, 72 * MS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes"),
+    [
+        ("rtsp", None),
+        ("flv", "AAC"),
+        ("hls", None),
+        ("mpegts", None),
+        ("webm", "Opus"),
+        ("mxf", ""),
+    ],
+)
+def test_what_becomes_of_mp2(
+    track: tuple[Sound, SoundTrack], kind: str, becomes: str | None
+) -> None:
+    sound, _ = track
+    output = av.open(io.BytesIO(), "w", format="matroska")
+    made = SoundTrack(sound, output, kind)
+    words = {"": "left out: mxf files can't hold it", None: ""}.get(becomes, f"becomes {becomes}")
+    assert words in " ".join(made.notices)
+    assert bool(made.notices) == (becomes is not None)
+    assert len(output.streams) == (becomes != "")
+
+
+def test_sound_that_cannot_be_decoded_is_left_out(
+    track: tuple[Sound, SoundTrack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, _ = track
+    monkeypatch.setattr("streamdeblur.live.sound.recoder", lambda *_: None)
+    made = SoundTrack(sound, av.open(io.BytesIO(), "w", format="matroska"), "webm")
+    assert made.notices == ["the sound (mp2) is left out: webm files can't hold it"]
+    sound.hear(packet(0), PAST, 0)
+    assert made.until(MS) == []
 
 
 def test_it_waits_for_its_picture(track: tuple[Sound, SoundTrack]) -> None:
