@@ -295,6 +295,12 @@ def test_sound_of_cameras_keeps_its_samples_in_matroska(
     assert np.abs(after).max() > 0
 
 
+def test_flv_gets_no_sound_of_a_rate_that_it_does_not_know(make_clip: ClipMaker) -> None:
+    path = make_clip("in.mov", audio="pcm_mulaw")
+    (notice,) = deblur(path, path.with_name("out.flv")).notices
+    assert notice == "track 1 (audio, pcm_mulaw) is left out: flv files can't hold it"
+
+
 def test_an_mxf_keeps_its_sound(make_clip: ClipMaker) -> None:
     path = make_clip("in.mxf", codec="mpeg2video", pts=range(12), audio=True)
     output = path.with_name("out.mxf")

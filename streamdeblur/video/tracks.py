@@ -37,6 +37,7 @@ _ITUNES_TAGS = {
 # Sound of cameras, which Matroska holds by a name of Windows'; but libavformat does not say so, and
 # PyAV asks it. Decoded, it has 16 bits a sample.
 _SHORT_FOR_PCM = ("pcm_alaw", "pcm_mulaw", "adpcm_")
+_TAKES_ANY_PCM = {*MATROSKA, *MOV_FAMILY, "avi"}  # where others, such as FLV, know few rates
 
 
 class TrackCopier:
@@ -147,7 +148,8 @@ class TrackCopier:
         if not isinstance(stream, AudioStream) or stream.codec_context is None:
             return False
         codec = stream.codec_context.codec.canonical_name
-        if not codec.startswith(_SHORT_FOR_PCM) or not takes_encoder(kind, "pcm_s16le"):
+        takes_pcm = kind in _TAKES_ANY_PCM and takes_encoder(kind, "pcm_s16le")
+        if not codec.startswith(_SHORT_FOR_PCM) or not takes_pcm:
             return False
         if (made := recoder(stream, self._output, "pcm_s16le")) is None:
             return False
