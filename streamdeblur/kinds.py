@@ -30,7 +30,7 @@ _FITTING: tuple[tuple[str, set[Kind], str], ...] = (
     ("rtsp_transport", {"stream"}, "streams"),
     ("retry", _SCREENS | {"stream"}, "cameras and streams"),
     ("max_latency keep_model", _LIVE, "what is live"),
-    ("no_sound", {"stream", "pipe", "filter"}, "streams"),
+    ("no_sound", _LIVE - _SCREENS, "streams"),
     ("realtime", {"played", "pipe"}, "a single file and standard input"),
     ("recursive", {"files"}, "folders"),
 )

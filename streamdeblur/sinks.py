@@ -18,6 +18,7 @@ from streamdeblur.errors import ReaderLeft, VideoError
 from streamdeblur.frames import Frame, VideoInfo
 from streamdeblur.resume import Journal, flush_folder, gathered
 from streamdeblur.sources import FileSource
+from streamdeblur.video.clocks import packet_time
 from streamdeblur.video.encoder_settings import Wishes
 from streamdeblur.video.ffmpeg import explained, translated
 from streamdeblur.video.headers import tick_length
@@ -26,7 +27,7 @@ from streamdeblur.video.parts import held, publish, set_aside
 from streamdeblur.video.picture import PictureTrack
 from streamdeblur.video.segments import SegmentedTrack
 from streamdeblur.video.timecode import frames_in, set_on
-from streamdeblur.video.tracks import TrackCopier, packet_time
+from streamdeblur.video.tracks import TrackCopier
 
 
 class FileSink:

@@ -18,6 +18,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame
 from streamdeblur.live.addresses import Transport, live_address
 from streamdeblur.live.feeds import DEFAULT_RETRY, LiveSource, RealtimeSource
+from streamdeblur.live.sound import PlayedSound
 from streamdeblur.threads import awaited
 from streamdeblur.video.clocks import FileClock
 from streamdeblur.video.damage import Damage
@@ -82,7 +83,9 @@ def open_source(
                 gpu=gpu,
             )
         )
-        return RealtimeSource(file, name, *file.notices) if realtime else file
+        if not realtime:
+            return file
+        return RealtimeSource(file, name, *file.notices, heard=PlayedSound.of(file))
     if deinterlace != "auto":
         raise VideoError(f"{address.shown} is live: leave out --deinterlace, which is for files")
     if decoder != "software":

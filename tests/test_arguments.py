@@ -30,7 +30,7 @@ UNFIT = {
     ("c.mkv",): ("c.mkv is a file", [*LIVE, *STEPS, SOUND, ["--recursive"]]),
     ("-", "-o", "out.mkv"): ("standard input is a file", [*LIVE, *STEPS]),
     ("p.png", "c.mkv"): ("these are files", [*LIVE, *STEPS, ["--realtime"]]),
-    ("c.mkv", "--realtime"): ("c.mkv is played live", [*LIVE, SOUND, *FILES, *RESULTS]),
+    ("c.mkv", "--realtime"): ("c.mkv is played live", [*LIVE, *FILES, *RESULTS]),
     ("-",): ("standard input is live", [*LIVE, *READING, *FILES, *RESULTS]),
     ("camera:x",): (
         "camera x is live",

@@ -15,7 +15,7 @@ from streamdeblur.errors import VideoError
 from streamdeblur.frames import ClosedInTheEnd, Frame, FrameSource, rgb_view
 from streamdeblur.live.addresses import Address
 from streamdeblur.live.connection import Connection
-from streamdeblur.live.sound import Sound, SoundFormat
+from streamdeblur.live.sound import PlayedSound, Sound, SoundFormat
 from streamdeblur.threads import watched
 from streamdeblur.video.clocks import Clock, Pace
 from streamdeblur.video.headers import MICROSECOND
@@ -131,7 +131,7 @@ class LiveSource(ClosedInTheEnd):
         while heard:
             packet = heard.popleft()
             if self.sound is not None and self._is_heard:
-                self.sound.hear(packet, offset, now)
+                self.sound.hear(packet, offset, now * MICROSECOND)
 
     def _pictures(self) -> Iterator[tuple[av.VideoFrame, float]]:
         """The connection's pictures, until it breaks or hangs or the source is closed."""
@@ -191,14 +191,17 @@ class RealtimeSource(ClosedInTheEnd):
         source: the file.
         name: what people call it.
         messages: what they should know of it, one line each.
+        heard: its sound, if it has some; closed with the file.
     """
 
     live = may_hang = True
-    sound = None
-    """That of files is not played."""
 
-    def __init__(self, source: FrameSource, name: str, *messages: str) -> None:
-        self._source = source
+    def __init__(
+        self, source: FrameSource, name: str, *messages: str, heard: PlayedSound | None = None
+    ) -> None:
+        self._source, self._heard = source, heard
+        self.sound = heard.sound if heard else None
+        """What is heard beside the frames; None where there is nothing."""
         self.shown = name
         """Its name for messages."""
         self.info = upright_info(source.info)
@@ -211,11 +214,15 @@ class RealtimeSource(ClosedInTheEnd):
         pace = Pace(leaps=False)
         for frame in self._source:
             picture = upright(frame.picture, self._source.info.display_matrix)
-            due = pace.wait_for(frame.pts * self.info.time_base)
+            due = pace.wait_for(moment := frame.pts * self.info.time_base)
+            if self._heard:
+                self._heard.read_on(moment)
             yield Frame(picture, None, frame.pts, captured=due)
 
     def close(self) -> None:
         """Let go of the file."""
+        if self._heard:
+            self._heard.close()
         self._source.close()
 
 

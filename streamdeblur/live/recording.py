@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import av
 from av.error import FFmpegError
+from av.packet import Packet
 
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame, VideoInfo
@@ -92,7 +94,7 @@ class Recording:
         )
         self._picture.open()
         self._sound = SoundTrack(sound, self._output, kind, "matroska")
-        self._begin = self._end = 0
+        self._begin, self._end = 0, Fraction(0)  # in ticks, and in seconds
         with translated(f"can't write {self.path}"):
             saved = [*set_aside(self.part), *set_aside(part_name(self.path))]
         self.notices = (*saved, *self._picture.notices, *self._sound.notices)
@@ -111,9 +113,9 @@ class Recording:
             picture = self._picture.finished(frame)
             picture.pts = frame.pts - self._begin
             self._output.mux(self._picture.encode(picture))
-            self._output.mux(self._sound.until(frame.pts, since=self._begin))
+            self._end = frame.pts * self._info.time_base
+            self._output.mux(self._heard())
         self.frames_written += 1
-        self._end = frame.pts + round(1 / self._info.rate / self._info.time_base)
 
     def __enter__(self) -> Self:
         return self
@@ -125,10 +127,15 @@ class Recording:
         with self._growing:
             with translated(f"can't finish {self.part}, which can be played as it is"):
                 self._output.mux(self._picture.flush())
-                self._output.mux(self._sound.until(self._end, since=self._begin))
+                self._end += 1 / self._info.rate
+                self._output.mux(self._heard())
                 self._output.close()
             with translated(f"can't write {self.path}; the recording is in {self.part}"):
                 self._rename(self._growing)
+
+    def _heard(self) -> list[Packet[Any]]:
+        """The sound up to `_end`."""
+        return self._sound.until(self._end, since=self._begin * self._info.time_base)
 
     def _discard(self) -> None:
         """Remove what has no frame."""

@@ -133,7 +133,7 @@ class Restream:
                     picture.pict_type = PictureType.I
                     self._next_key = frame.pts + round(_KEY_FRAMES / self._info.time_base)
                 self._output.mux(self._picture.encode(picture))
-                self._output.mux(self._sound.until(frame.pts))
+                self._output.mux(self._sound.until(frame.pts * self._info.time_base))
             except BrokenPipeError:
                 if self._target != "-":
                     raise

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ReferenceType, ref
 
+import av
 from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 
+from streamdeblur.video.clocks import packet_time
 from streamdeblur.video.containers import takes_encoder, takes_track
 from streamdeblur.video.headers import MICROSECOND
 from streamdeblur.video.recoding import Recoder, copied_format, recoder
 
+if TYPE_CHECKING:
+    from streamdeblur.sources import FileSource
+
 _MOST = 8192  # packets that wait for an output that hangs: minutes, before the oldest is lost
-_AHEAD = 5_000_000  # microseconds by which sound may come before its picture; more is a leap
+_AHEAD = 5  # seconds by which sound may come before its picture; more is a leap
 _CARRIERS = {"hls": "mpegts", "rtp_mpegts": "mpegts"}  # what these put their packets into
 _TAKEN = {  # by servers and players, of what could be sent
     "rtsp": {"aac", "mp2", "mp3", "opus", "pcm_alaw", "pcm_mulaw"},
@@ -58,9 +66,9 @@ class _Piece:
     duration: int
     data: bytes
 
-    def packet(self, since: int) -> Packet[Any]:
+    def packet(self, since: Fraction) -> Packet[Any]:
         packet = Packet(self.data)
-        packet.pts = packet.dts = self.pts - since
+        packet.pts = packet.dts = self.pts - round(since / MICROSECOND)
         packet.duration, packet.time_base, packet.is_keyframe = self.duration, MICROSECOND, True
         return packet
 
@@ -84,18 +92,19 @@ class Sound:
         # A new tuple: the source's thread may be going through the old one.
         self._tracks = (*(each for each in self._tracks if each() is not None), ref(track))
 
-    def hear(self, packet: Packet[Any], offset: Fraction, now: int) -> None:
+    def hear(self, packet: Packet[Any], offset: Fraction, now: Fraction) -> None:
         """Hand a packet to the tracks.
 
         Args:
             packet: as it came.
             offset: the frames' clock less that of the packet, in seconds.
-            now: the time of the newest frame, in microseconds.
+            now: the time of the newest frame, in seconds.
         """
         if packet.pts is None or not packet.time_base or not packet.size:
             return
-        pts = round((packet.pts * packet.time_base + offset) / MICROSECOND)
-        if not self._last < pts < now + _AHEAD:  # it came twice, or by a clock that has changed
+        moment = packet.pts * packet.time_base + offset
+        pts = round(moment / MICROSECOND)
+        if pts <= self._last or moment > now + _AHEAD:  # twice, or by a clock that has changed
             return
         self._last = pts
         duration = round((packet.duration or 0) * packet.time_base / MICROSECOND)
@@ -103,6 +112,60 @@ class Sound:
         for each in self._tracks:
             if (track := each()) is not None:
                 track.waiting.append(piece)
+
+
+class PlayedSound:
+    """The sound of a file that is played, read beside its frames. To be closed.
+
+    Args:
+        container: the file, opened for this alone.
+        stream: what is heard of it.
+        begin: where playing begins, in seconds of the file's clock.
+        shift: seconds by which the frames' clock is set back.
+    """
+
+    def __init__(
+        self, container: InputContainer, stream: AudioStream, begin: Fraction, shift: Fraction
+    ) -> None:
+        self.sound = Sound(stream)
+        self._container, self._shift = container, shift
+        if begin:
+            with suppress(FFmpegError):
+                container.seek(int(begin * av.time_base))
+        self._packets = self._read(stream)
+        self._next: Packet[Any] | None = None
+
+    @classmethod
+    def of(cls, source: FileSource) -> PlayedSound | None:
+        """That of a file; None if it has none, or can be read but once."""
+        if source.is_pipe:
+            return None
+        container = source.reopened()
+        stream = container.streams.best("audio")
+        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+            container.close()
+            return None
+        return cls(container, stream, source.sought or Fraction(0), source.shift)
+
+    def read_on(self, moment: Fraction) -> None:
+        """Let be heard what comes up to a frame's time, in seconds."""
+        while (packet := self._next or next(self._packets, None)) is not None:
+            self._next = packet
+            time = packet_time(packet)
+            if time is not None and time - self._shift > moment:
+                return
+            self._next = None
+            self.sound.hear(packet, -self._shift, moment)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with suppress(ValueError):  # a thread is reading it, which is left behind
+            self._packets.close()
+            self._container.close()
+
+    def _read(self, stream: AudioStream) -> Generator[Packet[Any], None, None]:
+        with suppress(FFmpegError):  # the picture meets the same place, and tells of it
+            yield from self._container.demux(stream)
 
 
 class SoundTrack:
@@ -121,7 +184,7 @@ class SoundTrack:
         """What was heard and is not yet written."""
         self.notices: list[str] = []
         """What becomes of the sound, if it is not copied, in a line."""
-        self._begin: int | None = None
+        self._begin: Fraction | None = None
         if sound is None:
             return
         self._coder: Recoder | None = None
@@ -136,23 +199,23 @@ class SoundTrack:
             return
         sound.begin(self)
 
-    def until(self, pts: int, *, since: int = 0) -> list[Packet[Any]]:
+    def until(self, moment: Fraction, *, since: Fraction = Fraction(0)) -> list[Packet[Any]]:
         """What was heard up to a frame's time, and not before that of the first frame.
 
         Args:
-            pts: the frame's time, in microseconds.
-            since: what is 0 on the output's clock.
+            moment: the frame's time, in seconds.
+            since: what is 0 on the output's clock, in seconds.
         """
         if self._begin is None:
-            self._begin = pts
+            self._begin = moment
         packets: list[Packet[Any]] = []
-        while self.waiting and self.waiting[0].pts <= pts:
+        while self.waiting and self.waiting[0].pts <= moment / MICROSECOND:
             piece = self.waiting.popleft()
-            if piece.pts >= self._begin:
+            if piece.pts >= self._begin / MICROSECOND:
                 packets += self._packets(piece, since)
         return packets
 
-    def _packets(self, piece: _Piece, since: int) -> list[Packet[Any]]:
+    def _packets(self, piece: _Piece, since: Fraction) -> list[Packet[Any]]:
         packet = piece.packet(since)
         if self._coder is not None:
             return self._coder.coded(packet)

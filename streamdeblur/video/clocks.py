@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from fractions import Fraction
+from typing import Any
 
 import av
+from av.packet import Packet
 
 from streamdeblur.frames import VideoInfo
 from streamdeblur.video.damage import Damage
@@ -152,3 +154,9 @@ def moment_of(picture: av.VideoFrame, captured: float) -> Fraction:
     if picture.pts is None or not picture.time_base:
         return Fraction(captured)
     return picture.pts * picture.time_base
+
+
+def packet_time(packet: Packet[Any]) -> Fraction | None:
+    """When a packet is due at the decoder, in seconds; None if it does not say."""
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return None if ticks is None or not packet.time_base else ticks * packet.time_base

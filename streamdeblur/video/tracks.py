@@ -17,6 +17,7 @@ from av.stream import DataStream, Discard, Stream
 
 from streamdeblur.errors import VideoError
 from streamdeblur.sources import FileSource
+from streamdeblur.video.clocks import packet_time
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, takes_track
 from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import begins_late, picture_stream
@@ -254,12 +255,6 @@ class TrackCopier:
         # The picture's source meets the same place, and counts it, or knows it for the end.
         with suppress(FFmpegError, IndexError):
             yield from self._input.demux(streams)
-
-
-def packet_time(packet: Packet[Any]) -> Fraction | None:
-    """When a packet is due at the decoder, in seconds; None if it does not say."""
-    ticks = packet.dts if packet.dts is not None else packet.pts
-    return None if ticks is None or not packet.time_base else ticks * packet.time_base
 
 
 def _title(stream: Stream) -> str:

@@ -14,7 +14,7 @@ import av
 import numpy as np
 import pytest
 
-from streamdeblur.live.feeds import LiveSource
+from streamdeblur.live.feeds import LiveSource, RealtimeSource
 from streamdeblur.live.recording import Recording
 from streamdeblur.live.restream import Restream
 from streamdeblur.live.sound import Sound, SoundTrack
@@ -23,7 +23,7 @@ from tests.live import broadcast
 from tests.live.broadcast import Broadcast
 
 MS = 1000  # in ticks of live sources
-PAST = Fraction(0)
+PAST, LATER = Fraction(0), Fraction(1000)
 # Sound that is not encoded, and every second a flash with a beep, like those of `Broadcast`.
 UNCODED = (
     "lavfi:color=gray:size=64x48:rate=25:duration=2.4,"
@@ -141,6 +141,22 @@ def test_it_is_as_long_as_the_picture(tmp_path: Path) -> None:
     assert spans["audio"] == pytest.approx((0.0, 1.58), abs=0.025)
 
 
+@pytest.mark.parametrize("start", [None, Fraction(1)])
+def test_a_file_that_is_played_is_heard(tmp_path: Path, start: Fraction | None) -> None:
+    (tmp_path / "in.ts").write_bytes(b"".join(broadcast.transport_stream((64, 48), 3, "aac")))
+    source = open_source(tmp_path / "in.ts", realtime=True, start=start)
+    assert isinstance(source, RealtimeSource)
+    with source, Recording(tmp_path / "a.mkv", source.info, sound=source.sound) as recording:
+        for frame in source:
+            frame.sharp = frame.image
+            recording.write(frame)
+    flashes, beeps, codec = seen_and_heard(tmp_path / "a.mkv")
+    assert codec == "aac"
+    assert len(flashes) == (1 if start else 2)  # and one at the very beginning
+    assert len(beeps) == len(flashes) + 1
+    assert in_step(flashes, beeps)
+
+
 def test_a_recording_begun_late_begins_at_zero(tmp_path: Path) -> None:
     with opened("lavfi:color=gray:size=64x48:rate=25") as source:
         list(islice(source, 10))
@@ -219,7 +235,7 @@ def track() -> tuple[Sound, SoundTrack]:
         assert source.sound is not None
         output = av.open("none.mkv", "w", format="null")
         made = source.sound, SoundTrack(source.sound, output, "matroska")
-    made[1].until(0)
+    made[1].until(PAST)
     return made
 
 
@@ -235,8 +251,8 @@ def test_what_comes_twice_or_from_another_clock_is_not_written(
 ) -> None:
     sound, written = track
     for at, offset in [(0, 0), (24, 0), (24, 0), (12, 0), (90_000, 0), (48, 0), (500, -428)]:
-        sound.hear(packet(at), Fraction(offset, 1000), 40 * MS)
-    assert [made.pts for made in written.until(10**9)] == [0, 24 * MS, 48 * MS, 72 * MS]
+        sound.hear(packet(at), Fraction(offset, 1000), Fraction(40, 1000))
+    assert [made.pts for made in written.until(LATER)] == [0, 24 * MS, 48 * MS, 72 * MS]
 
 
 @pytest.mark.parametrize(
@@ -269,34 +285,35 @@ def test_sound_that_cannot_be_decoded_is_left_out(
     monkeypatch.setattr("streamdeblur.live.sound.recoder", lambda *_: None)
     made = SoundTrack(sound, av.open(io.BytesIO(), "w", format="matroska"), "webm")
     assert made.notices == ["the sound (mp2) is left out: webm files can't hold it"]
-    sound.hear(packet(0), PAST, 0)
-    assert made.until(MS) == []
+    sound.hear(packet(0), PAST, PAST)
+    assert made.until(LATER) == []
 
 
 def test_it_waits_for_its_picture(track: tuple[Sound, SoundTrack]) -> None:
     sound, written = track
     for number in range(4):
-        sound.hear(packet(24 * number), PAST, 0)
-    assert [made.pts for made in written.until(40 * MS)] == [0, 24 * MS]
-    assert [made.pts for made in written.until(80 * MS, since=40 * MS)] == [8 * MS, 32 * MS]
+        sound.hear(packet(24 * number), PAST, PAST)
+    assert [made.pts for made in written.until(Fraction(40, 1000))] == [0, 24 * MS]
+    later = written.until(Fraction(80, 1000), since=Fraction(40, 1000))
+    assert [made.pts for made in later] == [8 * MS, 32 * MS]
 
 
 def test_an_output_that_hangs_does_not_fill_the_memory(track: tuple[Sound, SoundTrack]) -> None:
     sound, written = track
     for number in range(10_000):
-        sound.hear(packet(24 * number), PAST, 24 * MS * number)
+        sound.hear(packet(24 * number), PAST, Fraction(24 * number, 1000))
     assert len(written.waiting) == 8192
-    assert written.until(10**9)[-1].pts == 9999 * 24 * MS
+    assert written.until(LATER)[-1].pts == 9999 * 24 * MS
 
 
 def test_outputs_that_are_gone_are_forgotten(track: tuple[Sound, SoundTrack]) -> None:
     sound, written = track
     del track
     other = SoundTrack(sound, av.open("none.mkv", "w", format="null"), "matroska")
-    sound.hear(packet(0), PAST, 0)
+    sound.hear(packet(0), PAST, PAST)
     assert len(other.waiting) == len(written.waiting) == 1
     gone = weakref.ref(other)
     del other
     assert gone() is None
-    sound.hear(packet(24), PAST, 0)
+    sound.hear(packet(24), PAST, PAST)
     assert len(written.waiting) == 2
