@@ -19,6 +19,7 @@ from streamdeblur.live.recording import Recording
 from streamdeblur.live.restream import Restream
 from streamdeblur.live.sound import Sound, SoundTrack
 from streamdeblur.sources import open_source
+from tests.footage import levels
 from tests.live import broadcast
 from tests.live.broadcast import Broadcast
 
@@ -141,19 +142,24 @@ def test_it_is_as_long_as_the_picture(tmp_path: Path) -> None:
     assert spans["audio"] == pytest.approx((0.0, 1.58), abs=0.025)
 
 
-@pytest.mark.parametrize("start", [None, Fraction(1)])
+@pytest.mark.parametrize("start", [None, Fraction(6, 5)])
 def test_a_file_that_is_played_is_heard(tmp_path: Path, start: Fraction | None) -> None:
     (tmp_path / "in.ts").write_bytes(b"".join(broadcast.transport_stream((64, 48), 3, "aac")))
     source = open_source(tmp_path / "in.ts", realtime=True, start=start)
     assert isinstance(source, RealtimeSource)
     with source, Recording(tmp_path / "a.mkv", source.info, sound=source.sound) as recording:
+        assert source.sound is not None
+        ears = SoundTrack(source.sound, av.open("none.mkv", "w", format="null"), "matroska")
         for frame in source:
             frame.sharp = frame.image
             recording.write(frame)
+            assert all(
+                heard.pts <= frame.pts * 1e6 * source.info.time_base for heard in ears.waiting
+            )
     flashes, beeps, codec = seen_and_heard(tmp_path / "a.mkv")
     assert codec == "aac"
     assert len(flashes) == (1 if start else 2)  # and one at the very beginning
-    assert len(beeps) == len(flashes) + 1
+    assert len(beeps) == len(flashes) + (start is None)
     assert in_step(flashes, beeps)
 
 
@@ -317,3 +323,16 @@ def test_outputs_that_are_gone_are_forgotten(track: tuple[Sound, SoundTrack]) ->
     assert gone() is None
     sound.hear(packet(24), PAST, PAST)
     assert len(written.waiting) == 2
+
+
+def test_pictures_do_not_wait_for_sound_that_has_stopped(
+    track: tuple[Sound, SoundTrack], tmp_path: Path
+) -> None:
+    """As they would, for ten seconds, to be sorted into one file."""
+    sound, _ = track
+    with (
+        opened("lavfi:color=gray:size=64x48:rate=50") as source,
+        Recording(tmp_path / "a.mkv", source.info, sound=sound) as recording,
+    ):
+        write(source, recording, count=60)
+        assert len(levels(recording.part)) >= 40 - 25  # a cluster of 250 ms, and what is in it
