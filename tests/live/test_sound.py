@@ -174,9 +174,10 @@ def test_a_recording_begun_late_begins_at_zero(tmp_path: Path) -> None:
     assert (first.time, last.time) == (0, pytest.approx(0.16))
 
 
-def test_it_goes_on_in_step_when_the_source_is_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a.mkv", "a.webm"], ids=["copied", "coded anew"])
+def test_it_goes_on_in_step_when_the_source_is_back(tmp_path: Path, name: str) -> None:
     with Broadcast(sound="aac") as station, opened(station.url) as source:
-        with sink_to(tmp_path / "a.mkv", source) as sink:
+        with sink_to(tmp_path / name, source) as sink:
             write(source, sink, count=40)
             station.off()
             returns = threading.Timer(0.4, station.on)
@@ -185,7 +186,7 @@ def test_it_goes_on_in_step_when_the_source_is_back(tmp_path: Path) -> None:
             returns.join()
         assert source.connections == 2
         assert not any("sound" in message for message in source.messages)
-    flashes, beeps, _ = seen_and_heard(tmp_path / "a.mkv")
+    flashes, beeps, _ = seen_and_heard(tmp_path / name)
     assert len(flashes) == len(beeps) - 1 == 3  # the first beep comes with the first frame
     assert in_step(flashes, beeps)
 
