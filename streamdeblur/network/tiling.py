@@ -28,9 +28,9 @@ _PROBE = 256  # side of the picture whose memory is measured
 # that it is given and gives are there as well, as floats if it has to be so.
 _SAFETY = 1.5
 _BYTES_AROUND = 64  # a pixel
-# Of the memory that is free: two frames can be at work at the same time, and half of it is for
-# decoding and encoding.
-_SHARE = 0.25
+# Of the memory that is free: two frames can be at work at the same time, and the rest is for
+# decoding and encoding. With a quarter, x264 failed for want of 25 MB at some limits.
+_SHARE = 0.18
 _MOST_CUTS = 64  # of one side
 _MOST_WORK = 8  # times the picture's pixels, overlaps counted
 _LEAST_PIXELS = 128 * 128  # in a tile; what fails on so few does not fail for want of memory
