@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
+from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
@@ -293,6 +294,16 @@ def test_sound_of_cameras_keeps_its_samples_in_matroska(
     assert len(after) > 48_000 // 4
     assert np.array_equal(after, before[-len(after) :])
     assert np.abs(after).max() > 0
+
+
+def test_sound_that_avi_would_play_too_slowly_is_refused(make_clip: ClipMaker) -> None:
+    """FFmpeg's encoder writes 16,000 bytes a second into the header, whatever there are."""
+    path = make_clip("in.avi", audio="adpcm_ms", pts=range(12))
+    with pytest.raises(
+        VideoError, match=r"1 \(audio, adpcm_ms\) can't be copied into avi .* -o NAME"
+    ):
+        deblur(path, path.with_name("out.avi"))
+    assert not path.with_name("out.avi").exists()
 
 
 def test_flv_gets_no_sound_of_a_rate_that_it_does_not_know(make_clip: ClipMaker) -> None:
