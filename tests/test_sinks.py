@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from streamdeblur.errors import VideoError
 from streamdeblur.frames import Frame
 from streamdeblur.pipeline import run
 from streamdeblur.sinks import FileSink
@@ -274,12 +273,15 @@ def test_what_a_transport_stream_has_no_name_for_is_left_out_and_said(make_clip:
         ("in.avi", "adpcm_ima_wav", None),
     ],
 )
-def test_sound_of_cameras_keeps_its_samples_in_matroska(
-    make_clip: ClipMaker, name: str, codec: str, start: Fraction | None
+@pytest.mark.parametrize("kind", ["mkv", "mp4", "avi"])
+def test_sound_of_cameras_keeps_its_samples(
+    make_clip: ClipMaker, name: str, codec: str, start: Fraction | None, kind: str
 ) -> None:
-    """Which takes no packets of it, by what libavformat says."""
+    """Where packets of it are not taken, or get a clock that is guessed."""
+    if (name, kind) == ("in.mov", "avi"):
+        pytest.skip("is copied")
     path = make_clip(name, audio=codec, pts=range(12))
-    output = path.with_name("out.mkv")
+    output = path.with_name(f"out.{kind}")
     sink = deblur(path, output, start=start)
     assert sink.notices[0] == f"track 1 (audio, {codec}) becomes PCM, its samples as they are"
     heard = []
@@ -294,16 +296,6 @@ def test_sound_of_cameras_keeps_its_samples_in_matroska(
     assert len(after) > 48_000 // 4
     assert np.array_equal(after, before[-len(after) :])
     assert np.abs(after).max() > 0
-
-
-def test_sound_that_avi_would_play_too_slowly_is_refused(make_clip: ClipMaker) -> None:
-    """FFmpeg's encoder writes 16,000 bytes a second into the header, whatever there are."""
-    path = make_clip("in.avi", audio="adpcm_ms", pts=range(12))
-    with pytest.raises(
-        VideoError, match=r"1 \(audio, adpcm_ms\) can't be copied into avi .* -o NAME"
-    ):
-        deblur(path, path.with_name("out.avi"))
-    assert not path.with_name("out.avi").exists()
 
 
 def test_flv_gets_no_sound_of_a_rate_that_it_does_not_know(make_clip: ClipMaker) -> None:

@@ -94,6 +94,8 @@ def takes_track(container: str, stream: Stream) -> bool:
     codec = _codec(stream)
     if isinstance(stream, DataStream) and codec in nameless:
         return False
+    if container == "avi" and codec and codec.startswith("adpcm_"):
+        return False  # whose clock is a rate of bytes, which a copy is given by guess
     if codec not in _NAMES.get(container, {codec}) or codec in _NAMELESS.get(container, ()):
         return False
     if container != "mxf" and av.ContainerFormat(container, "w").flags & NO_TIMES:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
-from av.error import ArgumentError, FFmpegError
+from av.error import FFmpegError
 from av.packet import Packet
 from av.stream import DataStream, Discard, Stream
 
-from streamdeblur.errors import VideoError
 from streamdeblur.sources import FileSource
 from streamdeblur.video.clocks import packet_time
 from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, takes_track
@@ -241,14 +240,8 @@ class TrackCopier:
         if index in self._recoders:
             self._output.mux(self._recoders[index].coded(packet))
             return
-        track, packet.stream = packet.stream, self._copies[index]
-        try:
-            self._output.mux(packet)
-        except ArgumentError as error:  # as where AVI tells a wrong rate of ADPCM
-            kind = self._output.format.name
-            raise VideoError(
-                f"{_title(track)} can't be copied into {kind} with its times; use -o NAME.mkv"
-            ) from error
+        packet.stream = self._copies[index]
+        self._output.mux(packet)
 
     def _read(self, streams: list[Stream]) -> Iterator[Packet[Any]]:
         """Demux up to the end of the file, or up to where it cannot be read any more."""
