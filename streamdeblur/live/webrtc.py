@@ -117,8 +117,9 @@ class Peers:
         await self._close(connection)
 
     async def _close(self, connection: RTCPeerConnection) -> None:
+        # Whoever asks for it may be cancelled; left half done, it would keep its sockets.
+        await asyncio.shield(connection.close())
         self._connections.discard(connection)
-        await connection.close()
 
 
 def _plain(offer: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from typing import Any
 
 import pytest
 
+from streamdeblur.live.newest import Newest
 from streamdeblur.live.serve import ServeSink
 from tests.live.visitors import Network, ask, post
 from tests.patience import eventually
@@ -62,6 +64,38 @@ def test_webrtc_offers_are_limited_and_forgotten_when_nobody_comes(
     assert [post(sink, "/offer", offer)[0] for _ in range(3)] == [200, 200, 503]
     assert json.loads(ask(sink)[1])["webrtc"] is False  # so that the page asks for MJPEG
     eventually(lambda: json.loads(ask(sink)[1])["webrtc"] is True, "offers are never forgotten")
+
+
+def test_a_connection_that_is_being_closed_at_the_end_is_closed_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cancelled in the middle of it, it would keep its sockets."""
+    aiortc = pytest.importorskip("aiortc")
+    webrtc = pytest.importorskip("streamdeblur.live.webrtc")
+    monkeypatch.setattr(webrtc, "_SECONDS_TO_CONNECT", 0.05)
+    offer, close = offered(), aiortc.RTCPeerConnection.close
+    steps: list[str] = []
+
+    async def close_slowly(connection: Any) -> None:
+        if not steps:
+            steps.append("begun")
+            await asyncio.sleep(0.3)
+            steps.append("half")
+        await close(connection)
+        steps.append("closed")
+
+    monkeypatch.setattr(aiortc.RTCPeerConnection, "close", close_slowly)
+
+    async def scenario() -> None:
+        peers = webrtc.Peers(Newest(), "127.0.0.1")
+        await peers.answer(offer)
+        while not steps:
+            await asyncio.sleep(0.01)
+        await peers.close()
+        await asyncio.sleep(0.4)
+
+    asyncio.run(scenario())
+    assert "half" in steps
 
 
 @pytest.mark.parametrize("sdp", ["", "v=0", "hello", "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"])
