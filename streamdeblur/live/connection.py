@@ -122,10 +122,8 @@ class Connection:
         if isinstance(stream, AudioStream) and stream.codec_context is not None:
             return stream
         if self._container.streams.audio:
-            why = (
-                "none had come when the picture began" if stream is None else "no decoder knows it"
-            )
-            self.unheard = why
+            late, unknown = "none had come when the picture began", "no decoder knows it"
+            self.unheard = late if stream is None else unknown
         return None
 
     def _packets(self) -> Iterator[Packet[Any]]:

@@ -17,7 +17,7 @@ from av.error import FFmpegError
 from av.packet import Packet
 
 from streamdeblur.video.clocks import packet_time
-from streamdeblur.video.containers import takes_encoder, takes_track
+from streamdeblur.video.containers import codec_of, takes_encoder, takes_track
 from streamdeblur.video.headers import MICROSECOND
 from streamdeblur.video.recoding import Recoder, copied_format, recoder
 
@@ -41,7 +41,7 @@ PROMPT = {"max_interleave_delta": "1"}
 class SoundFormat:
     """All that a decoder must be told before the first packet."""
 
-    codec: str
+    codec: str | None
     """FFmpeg's name."""
     rate: int
     """Samples a second."""
@@ -54,8 +54,7 @@ class SoundFormat:
     def of(cls, stream: AudioStream) -> SoundFormat:
         """That of a track."""
         context = stream.codec_context
-        name = context.codec.canonical_name
-        return cls(name, context.sample_rate, context.layout.name, context.extradata)
+        return cls(codec_of(stream), context.sample_rate, context.layout.name, context.extradata)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def takes_track(container: str, stream: Stream) -> bool:
     has no name outside the MOV family, and what FFmpeg has no name for is lost without a word.
     """
     nameless = {None} if container in MOV_FAMILY else {None, "bin_data"}
-    codec = _codec(stream)
+    codec = codec_of(stream)
     if isinstance(stream, DataStream) and codec in nameless:
         return False
     if container == "avi" and codec and codec.startswith("adpcm_"):
@@ -114,7 +114,7 @@ def takes_track(container: str, stream: Stream) -> bool:
     return True
 
 
-def _codec(stream: Stream) -> str | None:
+def codec_of(stream: Stream) -> str | None:
     """FFmpeg's name of what a track is coded in; None if it has none."""
     if isinstance(stream, DataStream):
         return stream.name

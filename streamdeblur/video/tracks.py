@@ -17,7 +17,13 @@ from av.stream import DataStream, Discard, Stream
 
 from streamdeblur.sources import FileSource
 from streamdeblur.video.clocks import packet_time
-from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, takes_encoder, takes_track
+from streamdeblur.video.containers import (
+    MATROSKA,
+    MOV_FAMILY,
+    codec_of,
+    takes_encoder,
+    takes_track,
+)
 from streamdeblur.video.covers import attach, can_be_attached, is_still
 from streamdeblur.video.headers import begins_late, picture_stream
 from streamdeblur.video.order import DISORDER, Order
@@ -145,11 +151,10 @@ class TrackCopier:
     def _recode(self, stream: Stream) -> bool:
         """Add a track for the very samples of one that can't be copied; whether there are some."""
         kind = self._output.format.name
-        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+        if not isinstance(stream, AudioStream):
             return False
-        codec = stream.codec_context.codec.canonical_name
-        takes_pcm = kind in _TAKES_ANY_PCM and takes_encoder(kind, "pcm_s16le")
-        if not codec.startswith(_SHORT_FOR_PCM) or not takes_pcm:
+        is_short = (codec_of(stream) or "").startswith(_SHORT_FOR_PCM)
+        if not is_short or kind not in _TAKES_ANY_PCM or not takes_encoder(kind, "pcm_s16le"):
             return False
         if (made := recoder(stream, self._output, "pcm_s16le")) is None:
             return False
