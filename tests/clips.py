@@ -32,6 +32,7 @@ def write_clip(
     metadata: Mapping[str, str] | None = None,
     chapters: Iterable[Mapping[str, Any]] = (),
     audio: bool | str = False,
+    audio_layout: str = "mono",
     audio_start: Fraction = Fraction(0),
     audio_seconds: Fraction = Fraction(1, 2),
     subtitles: bool = False,
@@ -63,7 +64,7 @@ def write_clip(
         if audio:
             codec = "pcm_s16le" if output.format.name == "mxf" else "aac"
             codec = audio if isinstance(audio, str) else codec
-            others.append(_add_sound(output, codec, audio_start, audio_seconds))
+            others.append(_add_sound(output, codec, audio_layout, audio_start, audio_seconds))
         if subtitles:
             others.append(_add_subtitles(output))
         if cover:
@@ -112,15 +113,16 @@ def noisy_picture(seed: int, size: tuple[int, int], pix_fmt: str) -> av.VideoFra
 
 
 def _add_sound(
-    output: Any, codec: str, start: Fraction, seconds: Fraction
+    output: Any, codec: str, layout: str, start: Fraction, seconds: Fraction
 ) -> Callable[[], list[Any]]:
     """Noise, for so many seconds."""
     stream = output.add_stream(codec, rate=48_000)
-    stream.layout = "mono"
+    stream.layout = layout
 
     def packets() -> list[Any]:
-        samples = np.random.default_rng(0).normal(0, 0.1, (1, int(seconds * 48_000)))
-        sound = av.AudioFrame.from_ndarray(samples.astype(np.float32), format="fltp", layout="mono")
+        shape = (stream.channels, int(seconds * 48_000))
+        samples = np.random.default_rng(0).normal(0, 0.1, shape).astype(np.float32)
+        sound = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
         sound.sample_rate, sound.time_base = 48_000, Fraction(1, 48_000)
         sound.pts = int(start * 48_000)
         return [*stream.encode(sound), *stream.encode(None)]

@@ -265,22 +265,22 @@ def test_what_a_transport_stream_has_no_name_for_is_left_out_and_said(make_clip:
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "start"),
+    ("name", "codec", "layout", "start"),
     [
-        ("in.mov", "pcm_alaw", Fraction(1, 5)),
-        ("in.mov", "pcm_mulaw", None),
-        ("in.avi", "adpcm_ms", None),
-        ("in.avi", "adpcm_ima_wav", None),
+        ("in.mov", "pcm_alaw", "mono", Fraction(1, 5)),
+        ("in.mov", "pcm_mulaw", "4.0", None),
+        ("in.avi", "adpcm_ms", "stereo", None),
+        ("in.avi", "adpcm_ima_wav", "mono", None),
     ],
 )
 @pytest.mark.parametrize("kind", ["mkv", "mp4", "avi"])
 def test_sound_of_cameras_keeps_its_samples(
-    make_clip: ClipMaker, name: str, codec: str, start: Fraction | None, kind: str
+    make_clip: ClipMaker, name: str, codec: str, layout: str, start: Fraction | None, kind: str
 ) -> None:
     """Where packets of it are not taken, or get a clock that is guessed."""
     if (name, kind) == ("in.mov", "avi"):
         pytest.skip("is copied")
-    path = make_clip(name, audio=codec, pts=range(12))
+    path = make_clip(name, audio=codec, audio_layout=layout, pts=range(12))
     output = path.with_name(f"out.{kind}")
     sink = deblur(path, output, start=start)
     assert sink.notices[0] == f"track 1 (audio, {codec}) becomes PCM, its samples as they are"

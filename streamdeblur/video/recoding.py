@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import av
+from av.audio.layout import AudioLayout
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.error import FFmpegError
@@ -22,14 +23,16 @@ def copied_format(stream: AudioStream) -> AudioStream:
 
 
 def recoder(given: AudioStream, output: OutputContainer, encoder: str) -> Recoder | None:
-    """A `Recoder`, or None if what is given cannot be decoded."""
-    with suppress(FFmpegError):
+    """A `Recoder`, or None if what is given cannot be decoded or has too many channels."""
+    with suppress(FFmpegError, ValueError):
         return Recoder(given, output, encoder)
     return None
 
 
 class Recoder:
-    """A track of an output, coded anew from packets of another codec, in mono or stereo.
+    """A track of an output, coded anew from packets of another codec.
+
+    PCM keeps the channels; other codecs have one or two.
 
     Args:
         given: a track of the packets' format.
@@ -38,18 +41,21 @@ class Recoder:
 
     Raises:
         FFmpegError: what is given cannot be decoded.
+        ValueError: it has more channels than have names.
     """
 
     def __init__(self, given: AudioStream, output: OutputContainer, encoder: str) -> None:
         self._template = copied_format(given)
         self._decoder = decoder = self._template.codec_context
         decoder.open()
+        channels = decoder.layout.nb_channels
+        channels = channels if encoder.startswith("pcm_") else min(channels, 2)
+        layout = AudioLayout(f"{channels}c")  # by their usual names, without which MP4 takes none
         rates = av.Codec(encoder, "w").audio_rates or [decoder.sample_rate]
         rate = decoder.sample_rate if decoder.sample_rate in rates else _USUAL_RATE
         stream = output.add_stream(encoder, rate=rate)
         assert isinstance(stream, AudioStream)
-        # Of channels that have no names, as those of PCM, encoders take none.
-        stream.codec_context.layout = "mono" if decoder.layout.nb_channels == 1 else "stereo"
+        stream.codec_context.layout = layout
         self.stream = stream
         """The track."""
 
