@@ -22,7 +22,13 @@ from streamdeblur.live.catching_up import caught_up
 from streamdeblur.video.clocks import Pace, moment_of
 from streamdeblur.video.containers import NO_TIMES
 from streamdeblur.video.ffmpeg import close_reader, described, explained, reason
-from streamdeblur.video.headers import chroma_location, picture_stream, video_info
+from streamdeblur.video.headers import (
+    begins_late,
+    chroma_location,
+    picture_stream,
+    sound_stream,
+    video_info,
+)
 
 _OPENING = 10.0  # seconds in which the first picture, and each other, must come
 _HEARD = 4096  # packets of sound that wait for the next picture, at the most
@@ -118,13 +124,12 @@ class Connection:
         close_reader(self._container, self._stream)
 
     def _sound(self) -> AudioStream | None:
-        stream = self._container.streams.best("audio", related=self._stream)
-        if isinstance(stream, AudioStream) and stream.codec_context is not None:
-            return stream
-        if self._container.streams.audio:
+        stream = sound_stream(self._container, self._stream)
+        announced = self._container.streams.audio
+        if stream is None and announced:
             late, unknown = "none had come when the picture began", "no decoder knows it"
-            self.unheard = late if stream is None else unknown
-        return None
+            self.unheard = late if any(map(begins_late, announced)) else unknown
+        return stream
 
     def _packets(self) -> Iterator[Packet[Any]]:
         """What is to be decoded of that which comes."""

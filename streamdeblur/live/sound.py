@@ -18,7 +18,7 @@ from av.packet import Packet
 
 from streamdeblur.video.clocks import packet_time
 from streamdeblur.video.containers import codec_of, takes_encoder, takes_track
-from streamdeblur.video.headers import MICROSECOND
+from streamdeblur.video.headers import MICROSECOND, sound_stream
 from streamdeblur.video.recoding import Recoder, copied_format, recoder
 
 if TYPE_CHECKING:
@@ -140,8 +140,8 @@ class PlayedSound:
         if source.is_pipe:
             return None
         container = source.reopened()
-        stream = container.streams.best("audio")
-        if not isinstance(stream, AudioStream) or stream.codec_context is None:
+        stream = sound_stream(container)
+        if stream is None:
             container.close()
             return None
         return cls(container, stream, source.sought or Fraction(0), source.shift)

@@ -65,6 +65,14 @@ def picture_stream(container: InputContainer, path: Path | str) -> VideoStream:
     return stream
 
 
+def sound_stream(container: InputContainer, picture: Stream | None = None) -> AudioStream | None:
+    """What is heard beside a picture: FFmpeg's choice, or None if it can't be decoded."""
+    stream = container.streams.best("audio", related=picture)
+    if isinstance(stream, AudioStream) and stream.codec_context is not None:
+        return stream
+    return None
+
+
 def decoder_of(stream: VideoStream) -> VideoCodecContext:
     """The decoder of a stream: FFmpeg's choice, unless that one leaves transparency behind."""
     decoder = stream.codec_context
