@@ -16,6 +16,9 @@ from train import checkpoint
 from train.config import TrainConfig
 from train.precision import mixed
 
+_OF_A_DECIBEL = 1 - 10**-0.1
+"""The part of a squared error by which it shrinks where PSNR rises by 1 dB."""
+
 
 class Teacher:
     """A network that is not trained, and how much it has to say."""
@@ -47,12 +50,14 @@ class Teacher:
     def targets(self, blurred: Tensor, sharp: Tensor) -> Tensor:
         """What to learn in place of `sharp`; all are square crops (N, 3, S, S) in [0, 1].
 
-        Where the teacher is further from the truth than the blurred crop is, in crops that need
-        no help above all, the truth alone counts.
+        The share is whole where the teacher takes a decibel off the error, and falls to none where
+        it takes nothing off: a teacher that hardly knows better than the blurred crop, as with weak
+        blur, would teach to leave it blurred.
         """
         answers = self._mean_of_views(blurred * 2 - 1) / 2 + 0.5
-        helps = _squared_error(answers, sharp) < _squared_error(blurred, sharp)
-        return sharp.lerp(answers, self._share * helps.float())
+        left = _squared_error(answers, sharp) / _squared_error(blurred, sharp).clamp_min(1e-12)
+        share = self._share * ((1 - left) / _OF_A_DECIBEL).clamp(0, 1)
+        return sharp.lerp(answers, share)
 
     def _mean_of_views(self, blurred: Tensor) -> Tensor:
         ways = [(turns, mirrored) for turns in range(4) for mirrored in (False, True)]

@@ -40,15 +40,25 @@ def test_the_truth_alone_counts_in_each_crop_that_needs_no_help():
     assert torch.equal(targets[1], sharp[1])
 
 
+def test_its_share_falls_with_what_it_takes_off_the_error():
+    sharp = torch.full((3, 3, 8, 8), 0.5)
+    off = torch.tensor([2.0, 1.0, 0.1])[:, None, None, None]  # dB that the teacher takes off
+    before = 0.1 / (1 - 10 ** (-off / 20))
+    targets = Teacher(Brighter(), 0.7).targets(sharp - before, sharp)
+    shares = ((targets - sharp) / (0.1 - before)).mean(dim=(1, 2, 3)).tolist()
+    tenth = (1 - 10**-0.01) / (1 - 10**-0.1)
+    assert shares == pytest.approx([0.7, 0.7, 0.7 * tenth], abs=1e-3)
+
+
 def test_it_sees_in_all_eight_ways():
     teacher = Teacher(asymmetric(), 1.0)
-    blurred = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    far = torch.full_like(blurred, -9.0)  # on the answers' side, so that they help
-    straight = teacher.targets(blurred, far)
+    blurred = 100 * torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sharp = torch.full_like(blurred, 0.5)  # far from the blurred, so that any answer helps
+    straight = teacher.targets(blurred, sharp)
     answer = asymmetric()(blurred)
-    assert (straight - far).abs().min() > 1
+    assert (straight - sharp).abs().mean() > 1
     for see in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.transpose(2, 3)):
-        assert torch.allclose(see(straight), teacher.targets(see(blurred), see(far)), atol=1e-6)
+        assert torch.allclose(see(straight), teacher.targets(see(blurred), see(sharp)), atol=1e-4)
         assert not torch.allclose(see(answer), asymmetric()(see(blurred)), atol=1e-3)
 
 
