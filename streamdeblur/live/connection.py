@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -146,11 +147,12 @@ class Connection:
             yield packet
 
     def _decoded(self) -> Generator[tuple[av.VideoFrame, float], None, None]:
-        latest = time.monotonic()
+        latest, came_last = time.monotonic(), math.inf
         try:
             for packet in self._packets():
                 pictures: list[av.VideoFrame] = []
                 if packet.stream.index == self._stream.index:
+                    came_last = time.monotonic()
                     with suppress(FFmpegError):  # streams are joined in the middle, or damaged
                         pictures = self._stream.decode(packet)
                 for picture in pictures:
@@ -158,8 +160,12 @@ class Connection:
                     if not self._has_times:
                         picture.pts = None
                     yield picture, came if isinstance(came, float) else time.monotonic()
-                    latest = time.monotonic()
-                if time.monotonic() - latest > _OPENING:
+                    latest = came_last = time.monotonic()
+                now = time.monotonic()
+                if now - came_last > self._address.patience:  # and only the sound goes on
+                    self.failure = f"no picture came for {self._address.patience:g} s"
+                    return
+                if now - latest > _OPENING:
                     self.failure = f"nothing to decode came for {_OPENING:g} s"
                     return
         except (EndOfStream, IndexError):  # PyAV's second one: a track had appeared late

@@ -28,6 +28,7 @@ class Broadcast:
         http: answer like a web server.
         frozen_after: pictures after which the first listener is sent nothing more, over an open
             connection.
+        blank_after: pictures after which the first listener is sent nothing but sound.
         sound: FFmpeg's name of what a beep is coded in, which is heard while a white flash is
             seen: in the first fifth of each second.
     """
@@ -40,10 +41,11 @@ class Broadcast:
         speed: float = 1.0,
         http: bool = False,
         frozen_after: int | None = None,
+        blank_after: int | None = None,
         sound: str | None = None,
     ) -> None:
         self.size, self.then, self.speed, self.http, self.sound = size, then, speed, http, sound
-        self.frozen_after = frozen_after
+        self.frozen_after, self.blank_after = frozen_after, blank_after
         self.listeners = 0
         with socket.create_server(("127.0.0.1", 0)) as door:
             self.port: int = door.getsockname()[1]
@@ -103,7 +105,8 @@ class Broadcast:
             if number == self.frozen_after and listener == 1:
                 off.wait()
                 return
-            line.sendall(chunk)
+            is_blank = self.blank_after and number >= self.blank_after and listener == 1
+            line.sendall(without_track(chunk, 0) if is_blank else chunk)
             left = began + number / RATE / self.speed - time.monotonic()
             if off.wait(max(0.0, left)):
                 return

@@ -167,6 +167,17 @@ def test_a_stream_that_freezes_counts_as_lost() -> None:
         assert "nothing came for 0.5 s" in source.messages[0]
 
 
+def test_a_stream_whose_sound_alone_goes_on_counts_as_lost() -> None:
+    with (
+        Broadcast(blank_after=40, sound="mp2") as station,
+        live(station.url, patience=0.5) as source,
+    ):
+        frames = iter(source)
+        while source.connections == 1:
+            next(frames)
+        assert "no picture came for 0.5 s" in source.messages[0]
+
+
 def test_a_driver_that_hangs_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     opened = av.open
 
