@@ -12,7 +12,7 @@ from av.codec.codec import UnknownCodecError
 from streamdeblur.correction import planar_layout
 from streamdeblur.errors import VideoError
 from streamdeblur.frames import VideoInfo
-from streamdeblur.video.containers import MATROSKA, RAW, takes_encoder, takes_raw
+from streamdeblur.video.containers import MATROSKA, MOV_FAMILY, RAW, takes_encoder, takes_raw
 from streamdeblur.video.encoder_settings import Wishes, options_for
 from streamdeblur.video.hardware import MAKERS, encoder_failure, encoders, host_layouts
 from streamdeblur.video.layouts import distance, fits, losses, traits
@@ -76,7 +76,9 @@ def choose_encoding(
     encoder = wanted if codec else _best(info, size, wanted, container, wishes.live)
     becomes = []
     if not codec and encoder != _FAMILIES.get(info.codec):
-        becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec})"]
+        is_rare = encoder == "ffv1" and container in MOV_FAMILY
+        hint = ", which few players open: with --codec h264 all do, and it loses more"
+        becomes = [f"the video becomes {_plain(encoder)} (it was {info.codec}){hint * is_rare}"]
     aim = planar_layout(av.VideoFormat(info.pix_fmt))
     if wishes.live:
         aim = _shown_by_all(aim, encoder)

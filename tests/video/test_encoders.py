@@ -53,6 +53,16 @@ def test_a_codec_that_the_container_lacks_is_replaced_with_a_notice(clip: Path) 
     assert sink.notices[0] == "the video becomes VP9 (it was h264)"
 
 
+def test_a_codec_that_few_players_open_is_told_with_another(make_clip: ClipMaker) -> None:
+    """As for a GIF, which may be transparent."""
+    path = make_clip("in.mov", codec="qtrle", pix_fmt="argb")
+    notices = {kind: deblur(path, path.with_name(f"out.{kind}")).notices for kind in ("mkv", "mp4")}
+    assert "the video becomes FFV1 (it was qtrle)" in notices["mkv"]
+    assert "the video becomes FFV1 (it was qtrle), which few players open: with --codec h264" in (
+        " ".join(notices["mp4"])
+    )
+
+
 @pytest.mark.parametrize(
     ("codec", "name"),
     [
