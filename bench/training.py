@@ -1,9 +1,11 @@
 """How many crops a second training sees, and what limits it, in one run.
 
 Times the making of samples, the network's step on a batch that is there already, and the whole
-step, in turns, so that all meet the same machine; and a matrix product in the same precision, for
-the share of the machine's limit that the network's step reaches (three passes over its
-multiply-adds: forward, and backward to inputs and weights). Pictures are random noise.
+step, in turns, so that all meet the same machine. Beside them a matrix product in the same
+precision and a copy of memory, for the shares of the machine's limits that the network's step
+reaches: in operations (three passes over its multiply-adds: forward, and backward to inputs and
+weights), and in bytes (all that goes into and out of its kernels, caches left aside; --compile
+fuses some of them, which is not counted). Pictures are random noise.
 
     python -m bench.training --arch paper --crop 256 --batch 32
 """
@@ -13,12 +15,17 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench import harness
 from train import cost, processes, run
@@ -28,6 +35,26 @@ from train.precision import has_bfloat16
 from train.schedule import Plan
 
 _MATRIX = 4096
+_COPIED = 2**28  # bytes: more than caches hold
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of the tensors that go in and out of kernels while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> object:
+        """Call, and count."""
+        given = kwargs or {}
+        out = func(*args, **given)
+        if not func.is_view:
+            leaves = tree_leaves((args, given, out))
+            self.bytes += sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))
+        return out
 
 
 class Same:
@@ -37,7 +64,7 @@ class Same:
         self._batch = samples.batch(0, plan.crop, plan.batch)
         self.seed = samples.seed
 
-    def batch(self, step: int, crop: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, step: int, crop: int, count: int) -> tuple[Tensor, Tensor]:
         """It."""
         return self._batch
 
@@ -77,13 +104,20 @@ def _measure(
     same = Same(samples, plan)
     kind = torch.bfloat16 if has_bfloat16(device) else torch.float32  # as the network's
     left, right = torch.randn(2, _MATRIX, _MATRIX, device=device, dtype=kind)
+    source, target = torch.zeros(2, _COPIED, device=device, dtype=torch.uint8)
     count = iter(range(10**9))
+    counted = run.start(replace(config, compile=False), device)
+    run.advance(counted, same, plan)  # type: ignore[arg-type]
+    with Traffic() as traffic:
+        run.advance(counted, same, plan)  # type: ignore[arg-type]
+    del counted
 
     parts: dict[str, Callable[[], object]] = {
         "samples": lambda: making.batch(next(count), plan.crop, plan.batch),
         "network": lambda: run.advance(alone, same, plan),  # type: ignore[arg-type]
         "whole": lambda: run.advance(job, samples, plan),
         "matrix": lambda: left @ right,
+        "copy": lambda: target.copy_(source),
     }
 
     def finish() -> None:
@@ -96,6 +130,8 @@ def _measure(
     _, multiply_adds = cost.total(cost.layers(job.network, plan.crop, plan.crop))
     used = 3 * 2 * multiply_adds * crops["network"]
     limit = 2 * _MATRIX**3 / seconds["matrix"]
+    moved = traffic.bytes / config.batch * crops["network"]
+    bandwidth = 2 * _COPIED / seconds["copy"]
     return {
         "crops/s, making samples alone": crops["samples"],
         "crops/s, network's step alone": crops["network"],
@@ -104,6 +140,10 @@ def _measure(
         "network's step, TFLOP/s": used / 1e12,
         f"matrix product in {str(kind)[6:]}, TFLOP/s": limit / 1e12,
         "share of it": used / limit,
+        "read and written for a crop, GB": traffic.bytes / config.batch / 1e9,
+        "network's step, GB/s": moved / 1e9,
+        "copy of memory, GB/s": bandwidth / 1e9,
+        "share of that": moved / bandwidth,
     }
 
 

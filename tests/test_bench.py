@@ -98,6 +98,27 @@ def _ended(module: str, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def test_training_prints_its_shares_of_the_machines_limits(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    figures = tmp_path / "figures.json"
+    flags = ["--arch", "fast", "--crop", "32", "--batch", "1", "--rounds", "1", "--steps", "1"]
+    _run("bench.training", *flags, "--device", "cpu", "--json", str(figures))
+    measured = json.loads(figures.read_text())["figures"]
+    assert measured["crops/s, whole step"] > 0
+    assert 0 < measured["share of it"] < 1
+    assert 0 < measured["share of that"] < 1
+
+
+def test_traffic_counts_what_kernels_read_and_write_and_no_views() -> None:
+    torch = pytest.importorskip("torch")
+    from bench.training import Traffic
+
+    left, right = torch.ones(2, 10, requires_grad=True)
+    with Traffic() as traffic:
+        (left + right).view(2, 5)
+    assert traffic.bytes == 3 * 40
+
+
 def test_scaling_prints_sizes_threads_and_precisions(tmp_path: Path) -> None:
     model, figures = tmp_path / "identity.onnx", tmp_path / "figures.json"
     model.write_bytes(identity())
