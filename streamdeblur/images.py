@@ -116,6 +116,8 @@ def read_image(path: Path) -> StillImage:
         data = path.read_bytes()
     except OSError as error:
         raise VideoError(f"can't read {path}: {error.strerror}") from error
+    if metadata.is_animated(data):  # which libvips does not say, or does not read
+        raise VideoError(f"{path} is animated, and only its first frame would be kept")
     try:
         # Never by its name, in which libvips would look for options.
         decoded = pyvips.Image.new_from_buffer(data, "", fail_on="truncated")
@@ -133,8 +135,6 @@ def _refuse(path: Path, data: bytes, decoded: pyvips.Image) -> None:
     if decoded.width * decoded.height > MAX_PIXELS:
         size = f"{decoded.width}x{decoded.height}"
         raise VideoError(f"{path} is {size} pixels large, more than {MAX_PIXELS} in all: cut it")
-    if metadata.is_animated_png(data):
-        raise VideoError(f"{path} is animated, and only its first frame would be kept")
     pages = decoded.get_n_pages()
     if pages > 1:
         raise VideoError(f"{path} has {pages} pages or frames, of which only one would be kept")

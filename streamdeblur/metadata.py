@@ -44,9 +44,10 @@ def further_pictures(data: bytes) -> bool:
     return is_jpeg and any(_is_index(segment) for _, segment in _segments(data))
 
 
-def is_animated_png(data: bytes) -> bool:
-    """Whether a file is a PNG image with further frames."""
-    return data[:8] == _PNG_HEAD and any(kind == b"acTL" for kind, _ in _chunks(data))
+def is_animated(data: bytes) -> bool:
+    """Whether a file is a PNG image with further frames, or a sequence of AVIF images."""
+    is_png = data[:8] == _PNG_HEAD and any(kind == b"acTL" for kind, _ in _chunks(data))
+    return is_png or data[4:12] == b"ftypavis"
 
 
 def is_lossless_webp(data: bytes) -> bool:

@@ -321,6 +321,7 @@ UNFIT: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: (whole := encoded(noise(3), ".png"))[:33] + chunk(b"acTL", b"\0" * 8) + whole[33:],
         "animated",
     ),
+    "a sequence": ("in.avif", lambda: b"\0\0\0\x2cftypavis\0\0\0\0avisavif", "animated"),
     "a bomb": (
         "in.png",
         lambda: bytes(pyvips.Image.black(20_000, 20_000).write_to_buffer(".png")),
