@@ -81,6 +81,9 @@ class TrainConfig:
     )
     # Samples
     extent: float = option(48.0, "longest synthetic blur trajectory, in pixels")
+    reduced: bool = option(
+        True, "large photographs a second time, at half to three quarters of their size"
+    )
     draws: int = option(2, "crops drawn for each that is used: the one with the most detail is")
     augment: bool = option(True, "mirror and turn the crops; add noise and JPEG")
     reuse: int = option(4, "times that a sample is used, mirrored and turned in other ways")
@@ -185,6 +188,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "lr_finetune": 0.0,
         "share_pairs": 1.0,
         "val_every": 20_000,
+        "reduced": False,
         "draws": 1,
         "augment": False,
         "reuse": 1,

@@ -136,7 +136,8 @@ def _synthetic(config: TrainConfig, device: torch.device) -> Maker:
             f"crop, enough for {2 * blur.MARGIN}"
         )
     paths = [path for folder in config.photos for path in find_pictures(folder)]
-    store = PictureStore(paths, smallest=max(config.crops) + 2 * blur.MARGIN, device=device)
+    smallest = max(config.crops) + 2 * blur.MARGIN
+    store = PictureStore(paths, smallest=smallest, device=device, reduced=config.reduced)
 
     def make(count: int, crop: int, dice: Dice) -> tuple[Tensor, Tensor]:
         side = crop + 2 * blur.MARGIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,15 +61,18 @@ def find_pairs(folder: Path, blurred: str = "blur") -> list[tuple[Path, Path]]:
     return pairs
 
 
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """RGB, shape (H, W, 3).
+def read_picture(path: Path, *, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """RGB, shape (H, W, 3); reduced to a `size` (H, W) if that is another than its own.
 
     Raises:
         ValueError: the file is no picture.
     """
     try:
         with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
+            whole = picture.convert("RGB")
+            if size and size != (whole.height, whole.width):
+                whole = whole.resize(size[::-1], Image.Resampling.LANCZOS)
+            return np.array(whole)
     except UNREADABLE as error:
         raise ValueError(f"can't read the picture {path}: {error}") from error
 
@@ -91,22 +95,32 @@ def size_of(path: Path) -> tuple[int, int]:
 class PictureStore:
     """Pictures of any size in one flat uint8 tensor, from which crops are gathered batch-wise."""
 
-    def __init__(self, paths: Sequence[Path], *, smallest: int, device: torch.device) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, smallest: int, device: torch.device, reduced: bool = False
+    ) -> None:
         """Read `paths`; pictures smaller than `smallest` pixels either way are mirrored.
+
+        With `reduced`, those that stay large enough are there a second time, at half to three
+        quarters of their size.
 
         Raises:
             ValueError: one is broken.
         """
         self._read = [size_of(path) for path in paths]
         """Their heights and widths before that."""
+        if reduced:
+            smaller = _smaller(self._read, smallest)
+            paths = [*paths, *(paths[number] for number in smaller)]
+            self._read += smaller.values()
         sizes = [tuple(max(side, smallest) for side in size) for size in self._read]
         ends = np.cumsum([height * width for height, width in sizes])
         starts = np.array([0, *ends[:-1]])
         self._pixels = torch.empty(int(ends[-1]), 3, dtype=torch.uint8, device=device)
-        for path, size, start, end in zip(paths, sizes, starts, ends, strict=True):
+        places = zip(paths, self._read, sizes, starts, ends, strict=True)
+        for path, read, size, start, end in places:
             # One after the other into its place: together they may fill the memory.
-            picture = read_picture(path)
-            short = [(0, side - read) for side, read in zip(size, picture.shape[:2], strict=True)]
+            picture = read_picture(path, size=read)
+            short = [(0, side - there) for side, there in zip(size, read, strict=True)]
             whole = np.pad(picture, (*short, (0, 0)), mode="symmetric")
             self._pixels[start:end] = torch.from_numpy(whole.reshape(-1, 3))
         self._starts = torch.tensor(starts, device=device)
@@ -162,6 +176,17 @@ class PictureStore:
         rows = (top[:, None] + along) * self._sizes[which, 1:2] + self._starts[which, None]
         index = rows[:, :, None] + left[:, None, None] + along
         return self._pixels[index].permute(0, 3, 1, 2).float() / 255
+
+
+def _smaller(sizes: Sequence[tuple[int, int]], smallest: int) -> dict[int, tuple[int, int]]:
+    """By number of a picture, the size to reduce it to: where it has `smallest` pixels then."""
+    golden = (1 + 5**0.5) / 2  # of whose multiples the fractions lie evenly
+    found = {}
+    for number, (height, width) in enumerate(sizes):
+        share = max(0.5 + number * golden % 1 / 4, smallest / min(height, width))
+        if share <= 0.75:
+            found[number] = math.ceil(height * share), math.ceil(width * share)
+    return found
 
 
 def _detail(pictures: Tensor) -> Tensor:

@@ -42,6 +42,21 @@ def test_small_pictures_are_mirrored(tmp_path):
     assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), mirrored)
 
 
+def test_large_pictures_are_there_a_second_time_reduced(tmp_path):
+    for name, side in (("a", 128), ("b", 100), ("c", 80)):
+        noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{name}.png")
+    paths = find_pictures(tmp_path)
+    assert len(PictureStore(paths, smallest=64, device=CPU)) == 3
+    store = PictureStore(paths, smallest=64, device=CPU, reduced=True)
+    assert len(store) == 5  # the smallest would become too small
+    crops = store.crops(torch.tensor([[3, 0, 0], [4, 0, 0]]), 64)
+    for crop, path, side in zip(crops, paths, (64, 66), strict=False):
+        expected = read_picture(path, size=(side, side))[:64, :64]
+        assert np.array_equal((crop * 255).round().byte().permute(1, 2, 0).numpy(), expected)
+        assert 20 < expected.std() < 60  # of noise that was averaged
+
+
 def test_gopro_layout_is_found(tmp_path):
     for kind in ("blur", "blur_gamma", "sharp"):
         folder = tmp_path / "train" / "GOPR0001" / kind
