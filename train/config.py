@@ -38,7 +38,9 @@ class TrainConfig:
     teacher: Path | None = option(
         None, "a checkpoint to learn from beside the truth: what it makes of eight mirrored views"
     )
-    teacher_share: float = option(0.7, "its part of what is learnt, where it helps at all")
+    teacher_share: float = option(
+        0.7, "its part of what is learnt, where it takes a decibel off the error"
+    )
     # What to judge by
     val: tuple[Path, ...] = option((), "folders with blur/ and sharp/ that choose the checkpoint")
     report: tuple[Path, ...] = option((), "the same, only reported, never used to choose")
