@@ -83,4 +83,5 @@ def _who_has(precision: str) -> str:
     if precision != "bf16":
         return ""
     openvino = devices.find("openvino")
-    return "" if devices.why_missing(openvino) is None else f"; openvino does: {openvino.install}"
+    would_help = openvino.install in (devices.why_missing(openvino) or "")
+    return f"; openvino does: {openvino.install}" if would_help else ""

@@ -115,8 +115,10 @@ def why_missing(device: Device) -> str | None:
     """What keeps this ONNX Runtime from having that device; None if it has it."""
     if device.provider in ort.get_available_providers() or device in present():
         return None
-    if problem := next((line for line in register_plugins() if _of(device, line)), None):
+    if problem := next((line for line in register_plugins() if _brings(line, device)), None):
         return f"cannot use {device.name}: {problem}"
+    if any(_brings(package, device) for package in _registered):  # OpenVINO's, on AMD's processors
+        return f"cannot use {device.name}: its plugin finds no hardware here that it serves"
     return f"cannot use {device.name}: it is not in this onnxruntime; {device.install}"
 
 
@@ -146,9 +148,9 @@ def register_plugins() -> list[str]:
     return problems
 
 
-def _of(device: Device, problem: str) -> bool:
-    """Whether a package that cannot be loaded would have brought the device."""
-    package = problem.partition(" ")[0].removeprefix(_PLUGIN)
+def _brings(line: str, device: Device) -> bool:
+    """Whether the package that a line begins with is there for the device."""
+    package = line.partition(" ")[0].removeprefix(_PLUGIN)
     return package.replace("_", "-").removeprefix("nv-") == device.name
 
 

@@ -95,9 +95,14 @@ def test_auto_refuses_a_precision_that_nothing_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "present", lambda: [CPU])
+    monkeypatch.setattr(devices, "register_plugins", lambda: [])
+    monkeypatch.setattr(devices, "_registered", set[str]())
     monkeypatch.setattr(devices.ort, "get_available_providers", lambda: [CPU.provider])
     files = find(written(tmp_path, "fp32"))
     with pytest.raises(ModelError, match=r"cpu does not compute in bf16.*openvino does: pip"):
+        settings_for(files, precision="bf16")
+    devices._registered.add("onnxruntime_ep_openvino")  # which serves nothing here
+    with pytest.raises(ModelError, match=r"cpu does not compute in bf16 here, but in [a-z0-9, ]*$"):
         settings_for(files, precision="bf16")
     with pytest.raises(ModelError, match=r"no net\.int8\.onnx lies beside it"):
         settings_for(files, precision="int8")

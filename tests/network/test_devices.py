@@ -133,6 +133,19 @@ def test_a_package_whose_provider_cannot_be_loaded_is_told_of(
     assert devices.why_missing(broken) == f"cannot use broken: {problem}"
 
 
+def test_a_plugin_that_serves_nothing_here_is_not_to_be_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    openvino = devices.find("openvino")
+    monkeypatch.setattr(devices, "present", lambda: [])
+    monkeypatch.setattr(devices, "register_plugins", lambda: [])
+    monkeypatch.setattr(devices, "_registered", set[str]())
+    assert "pip install" in str(devices.why_missing(openvino))
+    devices._registered.add("onnxruntime_ep_openvino")
+    expected = "cannot use openvino: its plugin finds no hardware here that it serves"
+    assert devices.why_missing(openvino) == expected
+
+
 @pytest.mark.parametrize(
     ("precision", "free", "expected"),
     [
