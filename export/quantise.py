@@ -33,9 +33,10 @@ from train.pictures import find_pictures, read_picture
 SAMPLES = Path(__file__).parent.parent / "samples"
 _FRAMES = 16
 """To calibrate on."""
-_AIM = LIMIT / 6
+_AIM = LIMIT / 10
 """Share of the gain that may be given up before more layers stay in float. Pictures that nobody
-measured on shall stay within the limit as well, and lost up to three times as much."""
+measured on shall stay within the limit as well, and lost up to three times as much; and with 1.4 %
+given up a white picture lost three levels in places."""
 _FOLLOWING = ("LeakyRelu", "Relu", "Add", "DepthToSpace")
 """What ONNX Runtime does on bytes as well, if they come out of a convolution in int8."""
 _LARGEST_KERNEL = 3
