@@ -1,8 +1,9 @@
 """Blurred pictures from sharp ones, whole batches at once, on the device that trains.
 
 A camera integrates light while it and the world move. Here a trajectory of poses stands for the
-motion, the sharp picture is warped to every pose, and the warped pictures are averaged in linear
-light. Noise and JPEG come after the integration, as in a camera.
+motion, the sharp picture is warped to every pose, and the warped pictures are averaged: in linear
+light, or in half of the samples as they are encoded, as the GoPro set's `blur/` was. Noise and JPEG
+come after the integration, as in a camera.
 
 Pictures are float RGB in [0, 1], shape (N, 3, H, W); randomness comes from the dice given, so that
 a sample depends on its seed alone.
@@ -159,8 +160,8 @@ def average(
 ) -> tuple[Tensor, Tensor]:
     """Blurred and sharp crops from high-rate frames (N, T, 3, size + 2 * MARGIN, same), T odd.
 
-    The GoPro way: the mean over the exposure in linear light against its middle frame. In half of
-    the samples the camera shakes in addition, so that a short sequence gives many motions.
+    The GoPro way: the mean over the exposure against its middle frame. In half of the samples the
+    camera shakes in addition, so that a short sequence gives many motions.
     """
     count, length, channels = frames.shape[:3]
     gamma = _gammas(count, generator)
@@ -229,12 +230,12 @@ def _dct() -> Tensor:
 
 
 def _gammas(count: int, generator: Generator) -> Tensor:
-    """Response curves, (count, 1, 1, 1): around 2.2; a third average the encoded values.
+    """Response curves, (count, 1, 1, 1): around 2.2; half average the encoded values.
 
     The official GoPro `blur/` set was averaged without a curve, `blur_gamma/` with 2.2.
     """
     curve = uniform(generator, 1.8, 2.4, count)
-    straight = uniform(generator, 0, 1, count) < 0.33
+    straight = uniform(generator, 0, 1, count) < 0.5
     return torch.where(straight, torch.ones_like(curve), curve).view(count, 1, 1, 1)
 
 
