@@ -27,7 +27,6 @@ from train.evaluation.restorer import open_restorer
 from train.metrics import psnr
 from train.pictures import find_pictures, read_picture
 
-_GAMMA = 2.2
 _DIRECTIONS = 6
 _OWN = ("astronaut", "coffee", "chelsea", "rocket")  # of scikit-image, in its package
 
@@ -39,6 +38,8 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="sharp pictures of your own")
     parser.add_argument("--lengths", type=whole(1), nargs="+", default=[2, 4, 8, 16, 32, 48])
     parser.add_argument("--size", type=whole(1), default=208, help="side of what is judged")
+    curve = "2.2 to blur light, as cameras do; 1 to blur encoded values, as GoPro's blur/ was"
+    parser.add_argument("--gamma", type=float, choices=(1.0, 2.2), default=2.2, help=curve)
     args = parser.parse_args()
     facts = harness.say_machine()
     networks = {model: open_restorer(model, "cpu") for model in args.model}
@@ -48,7 +49,7 @@ def main() -> None:
         raise ValueError(f"no picture has {args.size + 2 * MARGIN} pixels each way: less --size")
     rows = []
     for length in args.lengths:
-        pairs = [pair for picture in sharp for pair in blurred(picture, length, args.size)]
+        pairs = [pair for part in sharp for pair in blurred(part, length, args.size, args.gamma)]
         before = [psnr(*pair) for pair in pairs]
         row: dict[str, float] = {"pixels": length, "input dB": fmean(before)}
         for name, network in networks.items():
@@ -69,29 +70,33 @@ def photos(folder: Path | None) -> Iterator[Image]:
 
 
 def centre(photo: Image, size: int) -> Tensor | None:
-    """Linear light, (1, 3, side, side), of the middle with a margin; None of a small photograph."""
+    """The middle with a margin, (1, 3, side, side) in [0, 1]; None of a small photograph."""
     side = size + 2 * MARGIN
     top, left = ((length - side) // 2 for length in photo.shape[:2])
     if min(top, left) < 0:
         return None
     part = torch.from_numpy(photo[top : top + side, left : left + side].copy())
-    return (part.permute(2, 0, 1)[None].float() / 255) ** _GAMMA
+    return part.permute(2, 0, 1)[None].float() / 255
 
 
-def blurred(light: Tensor, length: float, size: int) -> Iterator[tuple[Image, Image]]:
+def blurred(
+    picture: Tensor, length: float, size: int, gamma: float
+) -> Iterator[tuple[Image, Image]]:
     """The picture moved evenly over `length` pixels, and its sharp middle, for each direction."""
+    light = picture**gamma
     along = torch.linspace(-length / 2, length / 2, 2 * math.ceil(length) + 1)  # half a pixel apart
     for direction in range(_DIRECTIONS):
         angle = math.pi * direction / _DIRECTIONS
         still = torch.zeros_like(along)
         poses = [along * math.cos(angle), along * math.sin(angle), still, still]
         seen = warp(light, torch.stack(poses, dim=-1)[None], size)
-        yield displayed(seen.mean(dim=2)), displayed(seen[:, :, len(along) // 2])
+        sharp = seen[:, :, len(along) // 2]
+        yield displayed(seen.mean(dim=2), gamma), displayed(sharp, gamma)
 
 
-def displayed(light: Tensor) -> Image:
+def displayed(light: Tensor, gamma: float) -> Image:
     """Linear light (1, 3, H, W) as RGB of 8 bits, (H, W, 3)."""
-    levels = (light[0].clamp(0, 1) ** (1 / _GAMMA) * 255).round().byte()
+    levels = (light[0].clamp(0, 1) ** (1 / gamma) * 255).round().byte()
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
 

@@ -171,12 +171,16 @@ def test_the_gain_by_length_of_blur_is_that_of_the_network(tmp_path, capsys, mon
     model, figures = tmp_path / "identity.onnx", tmp_path / "figures.json"
     model.write_bytes(identity())
     flags = ["--model", str(model), "--lengths", "2", "16", "--size", "64"]
-    monkeypatch.setattr(sys, "argv", ["lengths", *flags, "--json", str(figures)])
-    lengths.main()
-    rows = json.loads(figures.read_text())["rows"]
-    assert [row[str(model)] for row in rows] == [0, 0]
-    short, long = (row["input dB"] for row in rows)
-    assert 40 > short > long + 5 > 20
+    blurred = {}
+    for gamma in ("1", "2.2"):
+        shown = ["--gamma", gamma, "--json", str(figures)]
+        monkeypatch.setattr(sys, "argv", ["lengths", *flags, *shown])
+        lengths.main()
+        rows = json.loads(figures.read_text())["rows"]
+        assert [row[str(model)] for row in rows] == [0, 0]
+        short, long = blurred[gamma] = [row["input dB"] for row in rows]
+        assert 40 > short > long + 5 > 20
+    assert blurred["1"] > blurred["2.2"]  # in light, what is bright spreads over what is dark
 
 
 @pytest.mark.slow
