@@ -180,7 +180,8 @@ def test_the_gain_by_length_of_blur_is_that_of_the_network(tmp_path, capsys, mon
         assert [row[str(model)] for row in rows] == [0, 0]
         short, long = blurred[gamma] = [row["input dB"] for row in rows]
         assert 40 > short > long + 5 > 20
-    assert blurred["1"] > blurred["2.2"]  # in light, what is bright spreads over what is dark
+    for encoded, light in zip(*blurred.values(), strict=True):
+        assert encoded > light + 0.5  # dB: in light, what is bright spreads over what is dark
 
 
 @pytest.mark.slow
