@@ -22,7 +22,7 @@ from torch import Tensor
 from bench import harness
 from streamdeblur.frames import Image
 from streamdeblur.values import whole
-from train.blur import MARGIN, warp
+from train.blur import MARGIN, to_display, warp
 from train.evaluation.restorer import open_restorer
 from train.metrics import psnr
 from train.pictures import find_pictures, read_picture
@@ -44,12 +44,12 @@ def main() -> None:
     facts = harness.say_machine()
     networks = {model: open_restorer(model, "cpu") for model in args.model}
     parts = [centre(photo, args.size) for photo in photos(args.photos)]
-    sharp = [part for part in parts if part is not None]
-    if not sharp:
+    lights = [part**args.gamma for part in parts if part is not None]
+    if not lights:
         raise ValueError(f"no picture has {args.size + 2 * MARGIN} pixels each way: less --size")
     rows = []
     for length in args.lengths:
-        pairs = [pair for part in sharp for pair in blurred(part, length, args.size, args.gamma)]
+        pairs = [pair for light in lights for pair in blurred(light, length, args.size, args.gamma)]
         before = [psnr(*pair) for pair in pairs]
         row: dict[str, float] = {"pixels": length, "input dB": fmean(before)}
         for name, network in networks.items():
@@ -57,8 +57,9 @@ def main() -> None:
             row[name] = fmean(after) - row["input dB"]
         rows.append(row)
     columns = {"pixels": "d", "input dB": ".2f", **dict.fromkeys(networks, "+.2f")}
-    harness.show(f"gain in dB, {len(pairs)} pictures a row", columns, rows)
-    harness.write(args.json, facts, rows=rows)
+    title = f"gain in dB, {len(pairs)} pictures a row, gamma {args.gamma:g}"
+    harness.show(title, columns, rows)
+    harness.write(args.json, facts, gamma=args.gamma, rows=rows)
 
 
 def photos(folder: Path | None) -> Iterator[Image]:
@@ -79,11 +80,8 @@ def centre(photo: Image, size: int) -> Tensor | None:
     return part.permute(2, 0, 1)[None].float() / 255
 
 
-def blurred(
-    picture: Tensor, length: float, size: int, gamma: float
-) -> Iterator[tuple[Image, Image]]:
+def blurred(light: Tensor, length: float, size: int, gamma: float) -> Iterator[tuple[Image, Image]]:
     """The picture moved evenly over `length` pixels, and its sharp middle, for each direction."""
-    light = picture**gamma
     along = torch.linspace(-length / 2, length / 2, 2 * math.ceil(length) + 1)  # half a pixel apart
     for direction in range(_DIRECTIONS):
         angle = math.pi * direction / _DIRECTIONS
@@ -96,7 +94,7 @@ def blurred(
 
 def displayed(light: Tensor, gamma: float) -> Image:
     """Linear light (1, 3, H, W) as RGB of 8 bits, (H, W, 3)."""
-    levels = (light[0].clamp(0, 1) ** (1 / gamma) * 255).round().byte()
+    levels = (to_display(light[0], gamma) * 255).round().byte()
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
 

@@ -115,7 +115,7 @@ def integrate(
 ) -> tuple[Tensor, Tensor]:
     """Blurred and sharp crops from sharp pictures (N, 3, size + 2 * MARGIN, same)."""
     light, gamma = _moving_scene(pictures, size, frames=frames, extent=extent, dice=dice)
-    return _to_display(light.mean(dim=2), gamma), _to_display(light[:, :, frames // 2], gamma)
+    return to_display(light.mean(dim=2), gamma), to_display(light[:, :, frames // 2], gamma)
 
 
 def integrate_clip(
@@ -128,7 +128,7 @@ def integrate_clip(
     total = exposures * frames
     light, gamma = _moving_scene(pictures, size, frames=total, extent=extent, dice=dice)
     blurred = light.view(len(light), 3, exposures, frames, size, size).mean(dim=3).transpose(1, 2)
-    return _to_display(blurred, gamma[:, None]), _to_display(light[:, :, total // 2], gamma)
+    return to_display(blurred, gamma[:, None]), to_display(light[:, :, total // 2], gamma)
 
 
 def _moving_scene(
@@ -170,7 +170,7 @@ def average(
     seen = warp(frames.flatten(0, 1), poses.view(count * length, 1, 4), size)
     seen = seen.view(count, length, channels, size, size).clamp(0, 1)
     blurred = (seen ** gamma[:, None]).mean(dim=1)
-    return _to_display(blurred, gamma), seen[:, length // 2]
+    return to_display(blurred, gamma), seen[:, length // 2]
 
 
 def degrade(blurred: Tensor, dice: Dice) -> Tensor:
@@ -239,7 +239,8 @@ def _gammas(count: int, generator: Generator) -> Tensor:
     return torch.where(straight, torch.ones_like(curve), curve).view(count, 1, 1, 1)
 
 
-def _to_display(light: Tensor, gamma: Tensor) -> Tensor:
+def to_display(light: Tensor, gamma: Tensor | float) -> Tensor:
+    """Linear light as it is encoded by a response curve, both in [0, 1]."""
     return light.clamp(1e-6, 1) ** (1 / gamma)
 
 
