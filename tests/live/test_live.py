@@ -302,28 +302,30 @@ def test_pictures_and_recordings_are_told_when_they_are_there(
 ) -> None:
     live, said = watched
     monkeypatch.setattr(run_of_live, "datetime", Noon)
-
+    Path("streamdeblur-noon-3.png").mkdir()  # where the third one is to go
     commands = {2: "snapshot", 3: "snapshot", 4: "record", 6: "record", 7: "record"}
     commands |= {9: "snapshot", 15: "quit"}
-
-    def ask(progress: Progress) -> None:  # asked again, with the same count, while no frame comes
-        command = commands.pop(progress.written, None)
-        if command and progress.written == 9:
-            Path("streamdeblur-noon-3.png").mkdir()  # where the next one is to go
-        if command:
-            live.obey(command)
-
     with live:
         live.add(Sink())
-        live.run(ask)
-    done = {f"picture saved as {name}" for name in ("streamdeblur-noon.png",)}
-    done |= {"picture saved as streamdeblur-noon-2.png", "recorded streamdeblur-noon.mkv"}
+        live.run(giving(commands, live))
+    names = ("streamdeblur-noon.png", "streamdeblur-noon-2.png", "streamdeblur-noon-4.png")
+    done = {f"picture saved as {name}" for name in names} | {"recorded streamdeblur-noon.mkv"}
     assert done <= set(said)
     assert "recording streamdeblur-noon-2.mkv" in said
     assert sorted(path.name for path in Path().glob("*.mkv")) == [
         "streamdeblur-noon-2.mkv",
         "streamdeblur-noon.mkv",
     ]
+
+
+def giving(commands: dict[int, str], live: Live) -> Callable[[Progress], None]:
+    """Gives each command once, after so many frames: the count is told again while none comes."""
+
+    def give(progress: Progress) -> None:
+        if command := commands.pop(progress.written, None):
+            live.obey(command)
+
+    return give
 
 
 class Noon:
@@ -369,11 +371,10 @@ def test_a_picture_that_cannot_be_saved_is_told_and_ends_nothing(
     live, said = watched
     monkeypatch.setattr(run_of_live, "Snapshot", lambda path: Sink(fails=True))
 
-    commands = {2: "snapshot"}
+    give = giving({2: "snapshot"}, live)
 
     def ask(progress: Progress) -> None:
-        if command := commands.pop(progress.written, None):
-            live.obey(command)
+        give(progress)
         if said:
             live.obey("quit")
 
@@ -419,11 +420,10 @@ def test_a_model_is_loaded_once_and_one_at_a_time(watched: tuple[Live, list[str]
 
     live._load = load
 
-    commands = {1: "model", 2: "model", 3: "model"}
+    give = giving({1: "model", 2: "model", 3: "model"}, live)
 
     def ask(progress: Progress) -> None:
-        if command := commands.pop(progress.written, None):
-            live.obey(command)
+        give(progress)
         if progress.written == 3:
             gate.set()
         if len(said) in (1, 2, 3) and progress.written > 4 and not live._is_loading:
