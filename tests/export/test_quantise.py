@@ -123,6 +123,41 @@ def test_the_worst_layers_go_back_to_float_until_enough_is_kept(model, frames):
     assert "QuantizeLinear" in kinds
 
 
+class Layers:
+    """Six, of which `a` changes the frames most and `f` least."""
+
+    candidates = tuple("abcdef")
+
+    def __init__(self, *_):
+        pass
+
+    def error(self, names):
+        return -ord(names[0])
+
+    def quantised(self, names):
+        return onnx.ModelProto(doc_string="".join(names))
+
+    def weight(self, name):
+        return name
+
+
+@pytest.mark.parametrize(
+    ("costs", "kept"),
+    [({"b": 0.2}, "b"), ({"a": 0.05, "c": 0.2}, "ac"), ({"a": 0.004, "b": 0.004, "c": 0.2}, "c")],
+)
+def test_layers_that_were_not_what_cost_return_to_int8(monkeypatch, costs, kept):
+    def judge(model):
+        in_int8 = onnx.load_from_string(model).doc_string
+        return verdict(sum(cost for name, cost in costs.items() if name in in_int8))
+
+    monkeypatch.setattr(quantise, "Quantiser", Layers)
+    monkeypatch.setattr(quantise, "restorer", lambda model: model)
+    quantised, found, in_float = quantise.quantise(b"", [], judge)
+    assert "".join(in_float) == kept
+    assert quantised.doc_string == "".join(sorted(set("abcdef").difference(kept)))
+    assert found.share == pytest.approx(sum(c for name, c in costs.items() if name not in kept))
+
+
 def test_too_much_loss_is_refused(model, frames):
     with pytest.raises(ModelError, match=r"loses too much, with 1 layers in float: .*20\.0%"):
         quantise.quantise(model, frames, lambda _: verdict(0.2))
