@@ -5,7 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 from torch import nn
 
-from train import run
+from train import blur, run
 from train.architecture import GeneratorConfig
 from train.config import TrainConfig
 from train.data import Samples
@@ -71,17 +71,20 @@ def test_a_taught_batch_depends_on_the_step_alone(photos, tmp_path, monkeypatch)
     monkeypatch.setattr(run, "ARCHITECTURES", {"fast": shape})
     plain = TrainConfig(photos=(photos,), crops=(32,), out=tmp_path, device="cpu")
     schooled = run.start(plain, CPU)
+    # What is averaged in light is brighter than sharp: a teacher that darkens a little helps.
+    monkeypatch.setattr(blur, "_gammas", lambda n, _: torch.full((n, 1, 1, 1), 2.2))
     with torch.no_grad():
-        schooled.ema.exit.bias.add_(1e-3)  # so that its answers are not the blurred crops
+        schooled.ema.exit.bias.sub_(1e-3)
     run.save(schooled, tmp_path / "teacher.pt", for_use=True)
     taught = replace(plain, teacher=tmp_path / "teacher.pt")
     walked = Samples(taught, CPU)
     batches = [walked.batch(step, 32, 4) for step in range(6)]
     jumped = Samples(taught, CPU).batch(5, 32, 4)
     assert all(torch.equal(*both) for both in zip(jumped, batches[5], strict=True))
-    blurred, sharp = Samples(plain, CPU).batch(5, 32, 4)
-    assert torch.equal(jumped[0], blurred)
-    assert not torch.equal(jumped[1], sharp)
+    untaught = Samples(plain, CPU)
+    pairs = [(batches[step], untaught.batch(step, 32, 4)) for step in range(6)]
+    assert all(torch.equal(learnt[0], true[0]) for learnt, true in pairs)
+    assert sum(not torch.equal(learnt[1], true[1]) for learnt, true in pairs) >= 3
 
 
 def test_a_teacher_takes_crops_of_its_own_multiples(photos, tmp_path, monkeypatch):
