@@ -141,7 +141,7 @@ def _moving_scene(
     """
     generator = dice.device
     gamma = _gammas(len(pictures), generator)
-    light = _brighten(soften(pictures, generator) ** gamma, generator)
+    light = _brighten(_soften(pictures, generator) ** gamma, generator)
     poses = trajectories(len(pictures), frames, extent=extent, generator=generator)
     scene = warp(light, poses, size)
     layered = torch.from_numpy(np.flatnonzero(dice.host.random(len(light)) < 0.25)).to(light.device)
@@ -229,7 +229,7 @@ def _dct() -> Tensor:
     return rows
 
 
-def soften(pictures: Tensor, generator: Generator) -> Tensor:
+def _soften(pictures: Tensor, generator: Generator) -> Tensor:
     """Give half of the pictures (N, 3, H, W) a softness that is no motion, and is to stay.
 
     Photographs that were reduced are sharper than a camera's own frames: GoPro's sharp ones have 7

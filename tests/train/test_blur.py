@@ -147,7 +147,7 @@ def test_half_of_the_averages_shake_and_none_of_a_single_frame_does():
 def test_half_is_softened_by_a_quarter_of_a_pixel_to_two():
     dot = torch.zeros(600, 3, 31, 31)
     dot[:, :, 15, 15] = 1
-    seen = blur.soften(dot, seeded())
+    seen = blur._soften(dot, seeded())
     torch.testing.assert_close(seen.sum(dim=(2, 3)), torch.ones(600, 3))  # as bright as before
     assert (seen == seen[:, :1]).all()  # no colour
     torch.testing.assert_close(seen, seen.transpose(2, 3))
@@ -162,7 +162,7 @@ def test_half_is_softened_by_a_quarter_of_a_pixel_to_two():
 
 
 def test_what_is_soft_but_still_is_its_own_target(monkeypatch):
-    monkeypatch.setattr(blur, "soften", lambda pictures, _: F.avg_pool2d(pictures, 3, 1, 1))
+    monkeypatch.setattr(blur, "_soften", lambda pictures, _: F.avg_pool2d(pictures, 3, 1, 1))
     monkeypatch.setattr(blur, "trajectories", lambda n, frames, **_: torch.zeros(n, frames, 4))
     pictures = checkerboard(8, 32 + 2 * MARGIN)
     blurred, sharp = blur.integrate(pictures, 32, frames=3, extent=0.0, dice=dice())
@@ -171,7 +171,7 @@ def test_what_is_soft_but_still_is_its_own_target(monkeypatch):
 
 
 def test_integrate_blurs_some_and_leaves_still_ones(monkeypatch):
-    monkeypatch.setattr(blur, "soften", lambda pictures, _: pictures)
+    monkeypatch.setattr(blur, "_soften", lambda pictures, _: pictures)
     side = 32 + 2 * MARGIN
     pictures = checkerboard(100, side)
     blurred, sharp = blur.integrate(pictures, 32, frames=11, extent=30.0, dice=dice(3))
@@ -202,7 +202,7 @@ def test_a_quarter_has_a_layer_that_moves_on_its_own(monkeypatch, batch: int):
 
 
 def test_clip_keeps_the_middle_exposure_sharp(monkeypatch):
-    monkeypatch.setattr(blur, "soften", lambda pictures, _: pictures)
+    monkeypatch.setattr(blur, "_soften", lambda pictures, _: pictures)
     pictures = checkerboard(40, 32 + 2 * MARGIN)
     blurred, sharp = blur.integrate_clip(
         pictures, 32, exposures=3, frames=5, extent=30.0, dice=dice()
